@@ -1,0 +1,104 @@
+# Cairn. `make run` and `make test` are the two commands to know; `make help` lists the others.
+
+MAKEFLAGS += --no-builtin-rules
+SANITIZER ?=
+CC := gcc
+OUT := build$(if $(SANITIZER),/$(subst $(comma),-,$(SANITIZER)))
+OBJ := $(OUT)/obj
+comma := ,
+
+PACKAGES := gcc make pkg-config libc6-dev libfuse3-dev fuse3 libssl-dev libleveldb-dev \
+	libcmocka-dev libraft-dev libuv1-dev libisal-dev libjansson-dev libinih-dev uthash-dev \
+	attr iproute2 procps diffutils util-linux e2fsprogs
+TEST_PACKAGES := clang libclang-rt-dev
+
+VERSION := 0.1.0
+CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -DCAIRN_VERSION='"$(VERSION)"' -MMD -MP
+CFLAGS ?= -O2 -g
+CFLAGS += -std=gnu11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wno-unused-parameter -fno-strict-aliasing -fstack-protector-strong -fPIC -pthread
+LDFLAGS += -pthread
+ifneq ($(SANITIZER),)
+CFLAGS += -fsanitize=$(SANITIZER) -fno-omit-frame-pointer -O1
+LDFLAGS += -fsanitize=$(SANITIZER)
+endif
+V ?=
+Q := $(if $(V),,@)
+
+LIBS_common := -lisal -lcrypto -linih
+LIBS_master := -lraft -luv -lleveldb
+LIBS_chunkserver :=
+LIBS_client :=
+LIBS_fuse = $(shell pkg-config --libs fuse3)
+LIBS_tools := -ljansson
+CPPFLAGS_fuse = $(shell pkg-config --cflags fuse3)
+
+COMPONENTS := common master chunkserver client fuse tools
+$(foreach c,$(COMPONENTS),$(eval SRC_$(c) := $(wildcard $(c)/*.c)))
+$(foreach c,$(COMPONENTS),$(eval OBJ_$(c) := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(c)/main.c,$(SRC_$(c))))))
+
+PROGRAMS := $(OUT)/cairn-master $(OUT)/cairn-chunkserver $(OUT)/cairn-mount $(OUT)/cairn
+LIBRARIES := $(OUT)/libcairn.a $(OUT)/libcairn.so $(OUT)/cairn.pc
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
+CLUSTER_PROGRAMS := $(patsubst tests/cluster/%.c,$(OUT)/tests/%,$(wildcard tests/cluster/*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.PHONY: all help run stop deps test test-unit test-cluster test-fuzz unit-tests fuzz check-deps install clean
+all: $(PROGRAMS) $(LIBRARIES)
+help:
+	@sed -n 's/^## //p' Makefile
+
+# ---- objects ----
+$(OBJ)/%.o: %.c
+	@mkdir -p $(@D)
+	@$(if $(V),,echo "  CC    $<")
+	$(Q)$(CC) $(CPPFLAGS) $(CPPFLAGS_$(firstword $(subst /, ,$<))) $(CFLAGS) -c $< -o $@
+
+$(foreach c,$(COMPONENTS),$(eval $(OBJ)/lib$(c).a: $(OBJ_$(c))))
+$(OBJ)/lib%.a:
+	@mkdir -p $(@D)
+	@$(if $(V),,echo "  AR    $@")
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+# ---- programs ----
+define LINK
+@mkdir -p $(@D)
+@$(if $(V),,echo "  LD    $@")
+$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(1) $(LIBS_common)
+endef
+$(OUT)/cairn-master: $(OBJ)/master/main.o $(OBJ)/libmaster.a $(OBJ)/libcommon.a
+	$(call LINK,$(LIBS_master))
+$(OUT)/cairn-chunkserver: $(OBJ)/chunkserver/main.o $(OBJ)/libchunkserver.a $(OBJ)/libcommon.a
+	$(call LINK,$(LIBS_chunkserver))
+$(OUT)/cairn-mount: $(OBJ)/fuse/main.o $(OBJ)/libfuse.a $(OBJ)/libclient.a $(OBJ)/libcommon.a
+	$(call LINK,$(LIBS_fuse))
+$(OUT)/cairn: $(OBJ)/tools/main.o $(OBJ)/libtools.a $(OBJ)/libclient.a $(OBJ)/libcommon.a
+	$(call LINK,$(LIBS_tools))
+
+# ---- libcairn: only what cairn.h marks is visible ----
+$(OUT)/libcairn.so: $(OBJ_client) $(OBJ_common)
+	@$(if $(V),,echo "  LD    $@")
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libcairn.so.0 \
+		-Wl,--version-script=client/libcairn.map -o $@ $^ $(LIBS_common)
+	$(Q)ln -sf libcairn.so $(OUT)/libcairn.so.0
+$(OUT)/libcairn.a: $(OBJ_client) $(OBJ_common)
+	@$(if $(V),,echo "  AR    $@")
+	$(Q)rm -f $@ && ar rcs $@ $^
+PREFIX ?= /usr/local
+$(OUT)/cairn.pc: client/cairn.pc.in Makefile
+	@mkdir -p $(@D)
+	$(Q)sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' $< > $@
+
+# ---- tests: tests/unit/test_COMPONENT_MODULE.c is linked with that component ----
+word2 = $(word 2,$(subst _, ,$(notdir $(1))))
+.SECONDEXPANSION:
+$(OUT)/tests/test_%: $(OBJ)/tests/unit/test_%.o $$(OBJ)/lib$$(call word2,$$@).a $(OBJ)/libcommon.a
+	$(call LINK,$(LIBS_$(call word2,$@)) -lcmocka)
+$(CLUSTER_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/cluster/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
+	$(call LINK,)
+unit-tests: $(UNIT_TESTS)
+
+clean:
+	rm -rf build
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

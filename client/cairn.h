@@ -1,0 +1,224 @@
+/* libcairn: the Cairn distributed file system for programs.
+ *
+ * A `struct cairn` is a session with one cluster; a `struct cairn_file` is an open file. Both may
+ * be used from several threads at once. Functions return 0 or a non-negative count, or a
+ * negative errno value (-ENOENT); cairn_error() then tells more: which chunk on which server.
+ * They block, but no longer than the configured time-out, after which they fail with -EIO or
+ * -ETIMEDOUT. A signal does not interrupt them.
+ *
+ * Coherence: a completed write, create, rename or unlink is seen by every other client at once.
+ * Durability: a completed namespace operation survives the loss of any one server and power loss;
+ * written data does from cairn_fsync() on.
+ *
+ * Two layers: inode calls (what a FUSE daemon needs; names are single components) and path calls
+ * (absolute paths, "/" separated, symlinks followed as by the system call of the same name).
+ */
+#ifndef CAIRN_H
+#define CAIRN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CAIRN_API __attribute__((visibility("default")))
+
+enum { CAIRN_ROOT = 1, CAIRN_GROUPS_MAX = 64 };
+
+/* ---- sessions ---- */
+
+struct cairn;
+
+struct cairn_options {
+	const char *masters;   /* "host:port[,host:port...]"; required */
+	const char *key_file;  /* the cluster's shared key; required */
+	const char *name;      /* shown in the servers' logs; NULL: program and pid */
+	int64_t timeout_ms;    /* limit of every operation; 0: 30,000 */
+	int64_t connect_ms;    /* limit of one connection attempt; 0: 1,500 */
+	int64_t readahead_bytes; /* per sequential stream; 0: 8 MiB; negative: none */
+};
+
+/* Connects and opens a session. On failure *ret is NULL and errbuf (may be NULL) holds a line
+ * that names the master and the reason. */
+CAIRN_API int cairn_connect(const struct cairn_options *options, struct cairn **ret,
+			    char *errbuf, size_t errbuf_bytes);
+/* Closes the session and all files still open. NULL is fine. */
+CAIRN_API void cairn_disconnect(struct cairn *fs);
+
+/* The text of the calling thread's last failure; never NULL. */
+CAIRN_API const char *cairn_error(void);
+CAIRN_API const char *cairn_version(void);
+
+/* ---- types ---- */
+
+/* Who does it. A NULL cred is the process's own effective ids, groups and a umask of 0. */
+struct cairn_cred {
+	uint32_t uid, gid, umask;
+	uint32_t n_groups;
+	uint32_t groups[CAIRN_GROUPS_MAX];
+};
+
+struct cairn_attr {
+	uint64_t inode;
+	uint32_t mode; /* type and permissions, as st_mode */
+	uint32_t nlink;
+	uint32_t uid, gid;
+	uint64_t rdev;
+	uint64_t size;
+	uint64_t blocks; /* of 512 bytes */
+	struct timespec atime, mtime, ctime, btime;
+	uint64_t change; /* grows with every change of data or attributes */
+	uint64_t parent; /* of a directory: its `..` */
+};
+
+/* What cairn_setattr sets. */
+enum {
+	CAIRN_SET_MODE = 1, CAIRN_SET_UID = 2, CAIRN_SET_GID = 4, CAIRN_SET_SIZE = 8,
+	CAIRN_SET_ATIME = 16, CAIRN_SET_MTIME = 32,
+	CAIRN_SET_ATIME_NOW = 64, CAIRN_SET_MTIME_NOW = 128,
+};
+
+CAIRN_API void cairn_attr_to_stat(const struct cairn_attr *attr, struct stat *ret);
+
+/* ---- inode calls: cred first, names are single components of 1..255 bytes ---- */
+
+CAIRN_API int cairn_lookup(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
+			   const char *name, struct cairn_attr *ret);
+CAIRN_API int cairn_getattr(struct cairn *fs, uint64_t inode, struct cairn_attr *ret);
+CAIRN_API int cairn_setattr(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
+			    unsigned mask, const struct cairn_attr *attr, struct cairn_attr *ret);
+/* Directory, fifo, socket, device, symlink (target) or regular file, by the type in mode. The
+ * mode is used as given: apply the umask before. flags: O_EXCL as in open(2): without it an
+ * existing regular file is answered when a regular file was asked for; others are -EEXIST. */
+CAIRN_API int cairn_make(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
+			 const char *name, uint32_t mode, uint64_t rdev, const char *target,
+			 int flags, struct cairn_attr *ret);
+CAIRN_API int cairn_link_inode(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
+			       uint64_t parent, const char *name, struct cairn_attr *ret);
+/* dir: rmdir instead of unlink. A file that this session has open lives on until its close. */
+CAIRN_API int cairn_unlink_at(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
+			      const char *name, bool dir);
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2). */
+CAIRN_API int cairn_rename_at(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
+			      const char *name, uint64_t new_parent, const char *new_name,
+			      unsigned flags);
+/* The target, NUL-terminated; the number of its bytes, or -ERANGE when it does not fit. */
+CAIRN_API ssize_t cairn_readlink_inode(struct cairn *fs, uint64_t inode, char *buf, size_t bytes);
+
+/* Calls fn for each entry from `cookie` on (0: the start; an entry's cookie: after it), "." and
+ * ".." included, until the end or until fn returns non-zero. Returns 1 at the end, 0 when fn
+ * stopped it. */
+typedef int (*cairn_dirent_fn)(void *arg, const char *name, uint64_t cookie,
+			       const struct cairn_attr *attr);
+CAIRN_API int cairn_readdir(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
+			    uint64_t cookie, cairn_dirent_fn fn, void *arg);
+
+/* As getxattr(2) and friends: bytes 0 asks for the size. flags: XATTR_CREATE, XATTR_REPLACE. */
+CAIRN_API ssize_t cairn_getxattr_inode(struct cairn *fs, uint64_t inode, const char *name,
+				       void *buf, size_t bytes);
+CAIRN_API ssize_t cairn_listxattr_inode(struct cairn *fs, uint64_t inode, char *buf, size_t bytes);
+CAIRN_API int cairn_setxattr_inode(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
+				   const char *name, const void *value, size_t bytes, int flags);
+CAIRN_API int cairn_removexattr_inode(struct cairn *fs, const struct cairn_cred *cred,
+				      uint64_t inode, const char *name);
+
+struct cairn_statfs {
+	uint64_t total_bytes, free_bytes; /* raw bytes divided by the number of copies */
+	uint64_t inodes;
+};
+CAIRN_API int cairn_statfs(struct cairn *fs, struct cairn_statfs *ret);
+
+/* ---- files ---- */
+
+struct cairn_file;
+
+/* flags: O_RDONLY, O_WRONLY, O_RDWR, O_APPEND, O_TRUNC, O_SYNC, O_DSYNC. */
+CAIRN_API int cairn_open_inode(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
+			       int flags, struct cairn_file **ret);
+/* Creates (O_EXCL: it must be new) and opens in one round trip. */
+CAIRN_API int cairn_create_at(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
+			      const char *name, uint32_t mode, int flags, struct cairn_attr *ret_attr,
+			      struct cairn_file **ret);
+CAIRN_API uint64_t cairn_file_inode(const struct cairn_file *file);
+/* Positioned; count of bytes read: less than asked only at the end of the file. */
+CAIRN_API ssize_t cairn_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t offset);
+/* All bytes, or an error (then a prefix may have been written). With O_APPEND the offset is the
+ * end of the file as the master knows it. */
+CAIRN_API ssize_t cairn_pwrite(struct cairn_file *file, const void *buf, size_t bytes,
+			       uint64_t offset);
+/* After it returns 0, the bytes are on stable storage on every replica. */
+CAIRN_API int cairn_fsync(struct cairn_file *file);
+CAIRN_API int cairn_ftruncate(struct cairn_file *file, uint64_t size);
+CAIRN_API int cairn_close(struct cairn_file *file);
+
+/* ---- path calls ---- */
+
+CAIRN_API int cairn_resolve(struct cairn *fs, const char *path, bool follow,
+			    struct cairn_attr *ret);
+/* The directory of the last component, and that component (a copy, NAME_MAX+1 bytes). */
+CAIRN_API int cairn_resolve_parent(struct cairn *fs, const char *path, uint64_t *ret_parent,
+				   char *ret_name);
+CAIRN_API int cairn_open(struct cairn *fs, const char *path, int flags, mode_t mode,
+			 struct cairn_file **ret); /* O_CREAT, O_EXCL too */
+CAIRN_API int cairn_stat(struct cairn *fs, const char *path, struct stat *ret);
+CAIRN_API int cairn_lstat(struct cairn *fs, const char *path, struct stat *ret);
+CAIRN_API int cairn_fstat(struct cairn_file *file, struct stat *ret);
+CAIRN_API int cairn_mkdir(struct cairn *fs, const char *path, mode_t mode);
+CAIRN_API int cairn_rmdir(struct cairn *fs, const char *path);
+CAIRN_API int cairn_unlink(struct cairn *fs, const char *path);
+CAIRN_API int cairn_rename(struct cairn *fs, const char *from, const char *to);
+CAIRN_API int cairn_link(struct cairn *fs, const char *from, const char *to);
+CAIRN_API int cairn_symlink(struct cairn *fs, const char *target, const char *path);
+CAIRN_API ssize_t cairn_readlink(struct cairn *fs, const char *path, char *buf, size_t bytes);
+CAIRN_API int cairn_truncate(struct cairn *fs, const char *path, uint64_t size);
+CAIRN_API int cairn_chmod(struct cairn *fs, const char *path, mode_t mode);
+CAIRN_API int cairn_chown(struct cairn *fs, const char *path, uid_t uid, gid_t gid);
+CAIRN_API int cairn_utimens(struct cairn *fs, const char *path, const struct timespec times[2]);
+CAIRN_API int cairn_append(struct cairn *fs, const char *path, const void *buf, size_t bytes);
+
+/* ---- looking behind: for `cairn stat` and `cairn status` ---- */
+
+struct cairn_replica_info {
+	uint32_t server;
+	char addr[128];
+};
+struct cairn_chunk_info {
+	uint64_t index, id; /* id 0: a hole */
+	uint32_t version;
+	bool written;
+	unsigned n_replicas;
+	struct cairn_replica_info replicas[8];
+};
+typedef int (*cairn_chunk_fn)(void *arg, const struct cairn_chunk_info *chunk);
+CAIRN_API int cairn_chunks(struct cairn *fs, uint64_t inode, cairn_chunk_fn fn, void *arg);
+
+enum { CAIRN_SERVER_DOWN = 0, CAIRN_SERVER_REPORTING = 1, CAIRN_SERVER_UP = 2 };
+struct cairn_server_info {
+	uint32_t id;
+	int state;
+	char addr[128], rack[64], uuid[40];
+	uint64_t total_bytes, free_bytes, chunks;
+	uint32_t disks, disks_bad;
+};
+struct cairn_status {
+	char cluster[40];
+	uint64_t applied, durable; /* raft indices */
+	uint64_t inodes, chunks, chunks_under_goal, chunks_pending, garbage;
+	uint32_t sessions;
+	size_t n_servers;
+	struct cairn_server_info *servers;
+};
+CAIRN_API int cairn_status(struct cairn *fs, struct cairn_status **ret);
+CAIRN_API void cairn_status_free(struct cairn_status *status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

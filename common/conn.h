@@ -1,0 +1,76 @@
+/* Blocking connections with deadlines: what clients and chunkservers use. (The master serves
+ * its own connections from a libuv loop.) This is the one place where a connection is dialled,
+ * accepted and authenticated; TLS will live here.
+ *
+ * A conn belongs to one thread at a time. After any error other than a failure reply the conn is
+ * broken: free it. Every call that waits takes an absolute deadline (common/clock.h) and returns
+ * ERR_TIMEOUT after it. Errors name the peer.
+ */
+#ifndef CAIRN_COMMON_CONN_H
+#define CAIRN_COMMON_CONN_H
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "common/auth.h"
+
+enum { CONN_RBUF_BYTES = 16384 };
+
+struct conn {
+	int fd;
+	char peer[ADDR_BYTES_MAX]; /* "127.0.0.1:7411" */
+	uint16_t peer_role;
+	char peer_name[64];
+	uint64_t next_id; /* for conn_call */
+	uint8_t rbuf[CONN_RBUF_BYTES];
+	size_t rpos, rend;
+	bool broken;
+	struct buf out; /* reused for what is sent */
+};
+
+/* Addresses: "host:port", "[v6]:port", ":port" (any address, to listen).
+ * addr_split: host in a buffer of ADDR_BYTES_MAX. ERR_INVAL with a reason. */
+int addr_split(const char *addr, char *ret_host, char *ret_port, struct err *err);
+
+/* A listening socket (non-blocking, close-on-exec). Port 0 takes a free one. ret_addr
+ * (ADDR_BYTES_MAX): the address with the real port. Errors name the address. */
+int conn_listen(const char *addr, int *ret_fd, char *ret_addr, struct err *err);
+
+/* Connects and authenticates. */
+int conn_dial(const char *addr, const struct auth_key *key, uint16_t role, const char *name,
+	      int64_t deadline_ms, struct conn **ret, struct err *err);
+/* Takes over an accepted socket (closed on failure) and authenticates the other side. */
+int conn_accept(int fd, const struct auth_key *key, uint16_t role, int64_t deadline_ms,
+		struct conn **ret, struct err *err);
+void conn_free(struct conn *c);
+
+/* Sends header+fields (already encoded) followed by data_len bytes of data. */
+int conn_send(struct conn *c, struct slice message, const void *data, size_t data_len,
+	      int64_t deadline_ms, struct err *err);
+/* Sends data_len bytes of a file after the message, without copying where the transport can. */
+int conn_send_file(struct conn *c, struct slice message, int file_fd, uint64_t offset,
+		   size_t data_len, int64_t deadline_ms, struct err *err);
+/* Sends bytes that belong to a message begun before (a write forwarded piece by piece). */
+int conn_send_raw(struct conn *c, const void *data, size_t len, int64_t deadline_ms,
+		  struct err *err);
+
+/* Receives a header and its fields into `fields` (cleared first), checksum checked. The caller
+ * then takes exactly h->data_bytes with conn_recv_data, in one or several calls.
+ * ERR_CLOSED when the peer closed between messages. */
+int conn_recv(struct conn *c, struct wire_header *ret, struct buf *fields, int64_t deadline_ms,
+	      struct err *err);
+int conn_recv_data(struct conn *c, void *data, size_t len, int64_t deadline_ms, struct err *err);
+/* At least 1 and at most len bytes: *ret_n. */
+int conn_recv_some(struct conn *c, void *data, size_t len, size_t *ret_n, int64_t deadline_ms,
+		   struct err *err);
+/* True when a conn_recv would find something without waiting (data, end or error). */
+bool conn_readable(struct conn *c);
+
+/* One round trip: request op with record m, reply record into ret; `fields` backs the slices in
+ * ret. 0, the peer's failure (the conn stays good: see conn_broken), or a broken conn. */
+int conn_call(struct conn *c, uint16_t op, uint64_t trace, const void *m, void *ret,
+	      struct buf *fields, int64_t deadline_ms, struct err *err);
+/* Whether the last call left the conn unusable. */
+bool conn_broken(const struct conn *c);
+
+#endif

@@ -1,0 +1,196 @@
+/* The master's state: every LevelDB key and value.
+ *
+ * Keys begin with a one-byte type and go on with big-endian integers, so that what is read
+ * together lies together. Values are records (common/record.h): a newer build may add fields at
+ * the end of one, an older one skips them.
+ *
+ *     M                          meta           counters, applied index, cluster identity
+ *     P policy:4                 policy         how many copies
+ *     i inode:8                  inode          attributes; the target of a symlink
+ *     d parent:8 hash:8          dentries       names whose keyed hash this is (nearly always one)
+ *     c inode:8 index:8          file_chunk     the chunk at this index of the file
+ *     k chunk:8                  chunk          version, members in chain order, marks
+ *     s server:4 chunk:8         on_server      the version this server should have
+ *     u copies:1 chunk:8         empty          fewer members than the goal: the repair queue
+ *     p chunk:8                  empty          a version raise is pending
+ *     g server:4 chunk:8         on_server      to be deleted from this server
+ *     x inode:8 name             bytes          extended attribute
+ *     S session:8                session
+ *     N nonce:8                  session_ref    the session that this opening made
+ *     r session:8 seq:8          reply          first answer of a mutation
+ *     o session:8 inode:8        empty          unlinked, held open by this session
+ *     R inode:8                  reclaim        a removed file whose chunks are being freed
+ *     v server:4                 server
+ *     V uuid:16                  server_ref
+ *
+ * Invariants (checked by schema_check in tests, and by the simulation)
+ *  1. A dentry's inode exists; an inode's nlink is the number of dentries naming it (files), or
+ *     2 + the number of its sub-directories; an inode with nlink 0 has an `o` row.
+ *  2. `c` rows name existing chunks; a chunk's refs is the number of `c` rows naming it; a chunk
+ *     with refs 0 has no row.
+ *  3. `s` rows are exactly the (member, chunk) pairs of all chunk rows, with the chunk's version
+ *     (while a raise is pending: the old version).
+ *  4. A chunk has a `u` row exactly when it has fewer members than its policy's copies, keyed by
+ *     that number; a `p` row exactly when pending_version != 0, which is then version + 1.
+ *  5. Versions never fall; inode, chunk, session and server ids are never reused.
+ *  6. A written chunk keeps at least one member: the last one is never dropped.
+ *  7. A (server, chunk) pair is never in both `s` and `g`.
+ *  8. meta.applied is the index of the last raft entry applied, in the same batch as its effects.
+ */
+#ifndef CAIRN_MASTER_SCHEMA_H
+#define CAIRN_MASTER_SCHEMA_H
+
+#include "common/wire.h"
+
+enum {
+	KEY_META = 'M', KEY_POLICY = 'P', KEY_INODE = 'i', KEY_DENTRY = 'd', KEY_FILE_CHUNK = 'c',
+	KEY_CHUNK = 'k', KEY_ON_SERVER = 's', KEY_UNDER_GOAL = 'u', KEY_PENDING = 'p',
+	KEY_GARBAGE = 'g', KEY_XATTR = 'x', KEY_SESSION = 'S', KEY_NONCE = 'N', KEY_REPLY = 'r',
+	KEY_HELD = 'o', KEY_RECLAIM = 'R', KEY_SERVER = 'v', KEY_SERVER_UUID = 'V',
+};
+
+enum {
+	ROOT_INODE = 1,
+	SCHEMA_LEVEL = 1, /* feature level: what apply does follows meta.level */
+	DENTRIES_PER_HASH_MAX = 8,
+	HASH_KEY_BYTES = 16,
+	UUID_BYTES = 16,
+	COOKIE_FIRST = 3, /* smaller readdir cookies: 0 start, 1 ".", 2 ".." */
+	SCHEMA_KEY_BYTES_MAX = 9 + XATTR_NAME_BYTES_MAX,
+};
+
+#define ROW_META(F, S, A, V)                                              \
+	F(u32, level)                                                     \
+	F(u64, applied)                                                   \
+	F(when, time) /* the latest time any command carried */           \
+	F(blob, cluster) /* UUID_BYTES */                                 \
+	F(blob, hash_key) /* HASH_KEY_BYTES, of the dentry hash */        \
+	F(u64, next_inode)                                                \
+	F(u64, next_chunk)                                                \
+	F(u64, next_session)                                              \
+	F(u32, next_server)                                               \
+	F(u64, inodes)                                                    \
+	F(u64, chunks)                                                    \
+	F(u64, under_goal)                                                \
+	F(u64, pending)                                                   \
+	F(u64, garbage)                                                   \
+	F(u32, sessions)
+#define ROW_POLICY(F, S, A, V) F(u32, copies)
+/* change: grows by one with every change of attributes or data. parent: directories: the `..`;
+ * others: the directory of the first name (a hint for naming files in reports). */
+#define ROW_INODE(F, S, A, V) \
+	F(u32, mode)          \
+	F(u32, nlink)         \
+	F(u32, uid)           \
+	F(u32, gid)           \
+	F(u64, rdev)          \
+	F(u64, size)          \
+	F(when, atime)        \
+	F(when, mtime)        \
+	F(when, ctime)        \
+	F(when, btime)        \
+	F(u64, change)        \
+	F(u64, parent)        \
+	F(u32, project)       \
+	F(u32, policy)        \
+	F(u8, chunk_bits)     \
+	F(str, target)
+#define ROW_DENTRY(F, S, A, V) \
+	F(str, name)           \
+	F(u64, inode)          \
+	F(u32, type) /* the S_IFMT bits */
+#define ROW_DENTRIES(F, S, A, V) V(row_dentry, entries, DENTRIES_PER_HASH_MAX)
+#define ROW_FILE_CHUNK(F, S, A, V) F(u64, chunk)
+#define ROW_MEMBER(F, S, A, V) \
+	F(u32, server)         \
+	F(u8, part)
+/* inode, index: the file it was made for (a hint for reports). cut: the length of a pending
+ * truncation, CHUNK_LENGTH_KEEP for none. joining: servers that a pending raise adds: they hold
+ * no valid replica before it is confirmed. */
+#define ROW_CHUNK(F, S, A, V)                     \
+	F(u32, version)                           \
+	F(u8, flags) /* CHUNK_WRITTEN */          \
+	F(u32, refs)                              \
+	F(u32, policy)                            \
+	F(u8, chunk_bits)                         \
+	F(u64, inode)                             \
+	F(u64, index)                             \
+	F(u32, pending_version)                   \
+	F(u64, cut)                               \
+	V(row_member, members, REPLICAS_MAX)      \
+	V(row_member, joining, REPLICAS_MAX)
+#define ROW_ON_SERVER(F, S, A, V) F(u32, version)
+#define ROW_SESSION(F, S, A, V) \
+	F(str, name)            \
+	F(u64, nonce)           \
+	F(u64, floor) /* replies below it are forgotten */
+#define ROW_SESSION_REF(F, S, A, V) F(u64, session)
+/* status 0: fields is the encoded reply record; else fields is the error text. */
+#define ROW_REPLY(F, S, A, V) \
+	F(i32, status)        \
+	F(blob, fields)
+#define ROW_RECLAIM(F, S, A, V) F(u64, from_index)
+#define ROW_SERVER(F, S, A, V) \
+	F(blob, uuid)          \
+	F(str, addr)           \
+	F(str, rack)           \
+	F(str, host)
+#define ROW_SERVER_REF(F, S, A, V) F(u32, server)
+
+#define SCHEMA_RECORDS(R)                    \
+	R(row_meta, ROW_META)                \
+	R(row_policy, ROW_POLICY)            \
+	R(row_inode, ROW_INODE)              \
+	R(row_dentry, ROW_DENTRY)            \
+	R(row_dentries, ROW_DENTRIES)        \
+	R(row_file_chunk, ROW_FILE_CHUNK)    \
+	R(row_member, ROW_MEMBER)            \
+	R(row_chunk, ROW_CHUNK)              \
+	R(row_on_server, ROW_ON_SERVER)      \
+	R(row_session, ROW_SESSION)          \
+	R(row_session_ref, ROW_SESSION_REF)  \
+	R(row_reply, ROW_REPLY)              \
+	R(row_reclaim, ROW_RECLAIM)          \
+	R(row_server, ROW_SERVER)            \
+	R(row_server_ref, ROW_SERVER_REF)
+SCHEMA_RECORDS(RECORD_DECLARE)
+
+/* A key built on the stack. */
+struct key {
+	uint8_t bytes[SCHEMA_KEY_BYTES_MAX];
+	uint32_t len;
+};
+static inline struct slice key_slice(const struct key *k)
+{
+	return slice_of(k->bytes, k->len);
+}
+
+struct key key_meta(void);
+struct key key_policy(uint32_t policy);
+struct key key_inode(uint64_t inode);
+struct key key_dentry(uint64_t parent, uint64_t hash);
+struct key key_file_chunk(uint64_t inode, uint64_t index);
+struct key key_chunk(uint64_t chunk);
+struct key key_on_server(uint32_t server, uint64_t chunk);
+struct key key_under_goal(uint8_t copies, uint64_t chunk);
+struct key key_pending(uint64_t chunk);
+struct key key_garbage(uint32_t server, uint64_t chunk);
+struct key key_xattr(uint64_t inode, struct slice name); /* name.len <= XATTR_NAME_BYTES_MAX */
+struct key key_session(uint64_t session);
+struct key key_nonce(uint64_t nonce);
+struct key key_reply(uint64_t session, uint64_t seq);
+struct key key_held(uint64_t session, uint64_t inode);
+struct key key_reclaim(uint64_t inode);
+struct key key_server(uint32_t server);
+struct key key_server_uuid(const uint8_t uuid[UUID_BYTES]);
+/* The first n bytes of a key: the prefix of a range. key_prefix(key_dentry(p, 0), 9): all of p. */
+struct key key_prefix(struct key k, uint32_t n);
+
+/* The keyed 63-bit hash of a name, which is also its readdir cookie: COOKIE_FIRST .. 2^63-1.
+ * SipHash-2-4 (Aumasson, Bernstein 2012) by OpenSSL. */
+int schema_name_hash(const uint8_t key[HASH_KEY_BYTES], struct slice name, uint64_t *ret);
+
+/* One row as a line of text, any type; for dumps, errors and tests. */
+void schema_row_text(struct buf *b, struct slice key, struct slice value);
+
+#endif
