@@ -38,8 +38,7 @@ struct conf_option {
 	const char *help;
 };
 
-/* The end of a table is a row whose name is NULL. Every program's table should include the
- * rows of CONF_COMMON. */
+/* The end of a table is a row whose name is NULL. */
 struct conf {
 	const char *program;	   /* "cairn-master" */
 	const char *section;	   /* "master" */

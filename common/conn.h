@@ -24,6 +24,7 @@ struct conn {
 	uint64_t next_id; /* for conn_call */
 	uint8_t rbuf[CONN_RBUF_BYTES];
 	size_t rpos, rend;
+	uint32_t fields_max; /* small until the peer is authenticated */
 	bool broken;
 	struct buf out; /* reused for what is sent */
 };
