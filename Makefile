@@ -2,10 +2,10 @@
 
 MAKEFLAGS += --no-builtin-rules
 SANITIZER ?=
+comma := ,
 CC := gcc
 OUT := build$(if $(SANITIZER),/$(subst $(comma),-,$(SANITIZER)))
 OBJ := $(OUT)/obj
-comma := ,
 
 PACKAGES := gcc make pkg-config libc6-dev libfuse3-dev fuse3 libssl-dev libleveldb-dev \
 	libcmocka-dev libraft-dev libuv1-dev libisal-dev libjansson-dev libinih-dev uthash-dev \
