@@ -216,6 +216,21 @@ int wire_list_next(struct cursor *c, struct cursor *ret)
 	return record_get_nested(c, ret) < 0 ? ERR_PROTOCOL : 1;
 }
 
+/* The finalizer of splitmix64: every bit of x reaches every bit of the result. */
+static uint64_t wire_mix(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15ull;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+	return x ^ (x >> 31);
+}
+
+uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags)
+{
+	uint64_t state = (uint64_t)version << 8 | (flags & (HAVE_UNCLEAN | HAVE_DAMAGED));
+	return wire_mix(wire_mix(id) ^ state);
+}
+
 void wire_text(struct buf *b, const struct wire_header *h, struct slice fields)
 {
 	const struct wire_message *row = wire_message_find(h->op);

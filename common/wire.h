@@ -171,6 +171,10 @@ enum {
 	F(u64, digest)
 enum { REPORT_RANGE_IDS = 4096, REPORT_RANGES_MAX = 1024 };
 
+/* One chunk's share in a range's digest: a range's digest is the XOR over its chunks. Both sides
+ * compute it; of the flags only HAVE_UNCLEAN and HAVE_DAMAGED enter. */
+uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags);
+
 /* ---- messages ---- */
 
 #define WIRE_EMPTY(F, S, A, V)
