@@ -1,0 +1,243 @@
+/* Open files. A handle keeps up to two libcairn files of the same inode: one that appends and one
+ * that does not, because fcntl(F_SETFL) may switch O_APPEND at any time: each write request tells
+ * the flag as it is now. The second one is opened when it is first needed. */
+#include "fuse/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "fuse/options.h"
+
+enum { FILE_PLAIN = 0, FILE_APPEND = 1 };
+
+struct handle {
+	uint64_t inode;
+	int flags; /* of open(2), without O_APPEND, O_TRUNC and those of creation */
+	int opened_as; /* FILE_PLAIN or FILE_APPEND: the one that is there from the start */
+	uint32_t uid, gid;
+	pthread_mutex_t lock;
+	struct cairn_file *files[2]; /* protected by lock until set, then constant */
+};
+
+enum { OPEN_FLAGS = O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC };
+
+/* The kernel's fh is our pointer, from open to release. */
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static struct handle *handle_new(uint64_t inode, int flags, const struct cairn_cred *cred)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return NULL;
+	h->inode = inode;
+	h->opened_as = flags & O_APPEND ? FILE_APPEND : FILE_PLAIN;
+	h->flags = flags & (O_ACCMODE | O_SYNC | O_DSYNC);
+	h->uid = cred->uid;
+	h->gid = cred->gid;
+	pthread_mutex_init(&h->lock, NULL);
+	return h;
+}
+
+static int handle_close_files(struct handle *h)
+{
+	int r = 0;
+
+	for (int i = 0; i < 2; i++) {
+		int rc = h->files[i] ? cairn_close(h->files[i]) : 0;
+		if (rc < 0)
+			r = rc;
+		h->files[i] = NULL;
+	}
+	return r;
+}
+
+static void handle_free(struct handle *h)
+{
+	if (!h)
+		return;
+	handle_close_files(h);
+	pthread_mutex_destroy(&h->lock);
+	free(h);
+}
+
+/* The file of that kind, opened when it is not there yet. */
+static int handle_file(struct cairn *fs, struct handle *h, int kind, struct cairn_file **ret)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&h->lock);
+	if (!h->files[kind]) {
+		struct cairn_cred cred = {.uid = h->uid, .gid = h->gid};
+		r = cairn_open_inode(fs, &cred, h->inode,
+				     h->flags | (kind == FILE_APPEND ? O_APPEND : 0),
+				     &h->files[kind]);
+		if (r < 0)
+			h->files[kind] = NULL;
+	}
+	*ret = h->files[kind];
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static void handle_publish(struct handle *h, struct fuse_file_info *fi)
+{
+	fi->fh = (uint64_t)(uintptr_t)h;
+	/* Where an append lands is the master's choice, not the kernel's idea of the size. */
+	fi->direct_io = (fi->flags & O_APPEND) && (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct cairn_cred cred;
+	struct handle *h;
+	int r;
+
+	ops_cred(req, &cred);
+	h = handle_new(ino, fi->flags, &cred);
+	if (!h) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	r = cairn_open_inode(ops_fs(req), &cred, ino, fi->flags & OPEN_FLAGS,
+			     &h->files[h->opened_as]);
+	if (r < 0) {
+		h->files[h->opened_as] = NULL;
+		handle_free(h);
+		ops_fail(req, r, "open", ino, NULL);
+		return;
+	}
+	handle_publish(h, fi);
+	/* -ENOENT: the open was interrupted, so no release will follow. */
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		handle_free(h);
+}
+
+void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		struct fuse_file_info *fi)
+{
+	struct fuse_entry_param e;
+	struct cairn_attr attr;
+	struct cairn_cred cred;
+	struct handle *h;
+	int r;
+
+	ops_cred(req, &cred);
+	h = handle_new(0, fi->flags, &cred);
+	if (!h) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	r = cairn_create_at(ops_fs(req), &cred, parent, name, mode & 07777,
+			    fi->flags & (OPEN_FLAGS | O_EXCL), &attr,
+			    &h->files[h->opened_as]);
+	if (r < 0) {
+		h->files[h->opened_as] = NULL;
+		handle_free(h);
+		ops_fail(req, r, "create in", parent, name);
+		return;
+	}
+	h->inode = attr.inode;
+	handle_publish(h, fi);
+	ops_entry(&attr, &e);
+	if (fuse_reply_create(req, &e, fi) == -ENOENT)
+		handle_free(h);
+}
+
+/* ---- data ---- */
+
+static pthread_key_t read_key;
+static pthread_once_t read_once = PTHREAD_ONCE_INIT;
+
+static void read_key_make(void)
+{
+	if (pthread_key_create(&read_key, free) != 0)
+		abort(); /* at the first read: out of keys means a broken process */
+}
+
+/* A page-aligned buffer of the calling thread, freed with it. */
+static void *read_buffer(void)
+{
+	void *buf;
+
+	pthread_once(&read_once, read_key_make);
+	buf = pthread_getspecific(read_key);
+	if (buf)
+		return buf;
+	if (posix_memalign(&buf, 4096, MOUNT_IO_BYTES) != 0)
+		return NULL;
+	if (pthread_setspecific(read_key, buf) != 0) {
+		free(buf);
+		return NULL;
+	}
+	return buf;
+}
+
+void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct handle *h = handle_of(fi);
+	struct cairn_file *file;
+	void *buf = read_buffer();
+	ssize_t n;
+
+	if (!buf) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	if (size > MOUNT_IO_BYTES)
+		size = MOUNT_IO_BYTES;
+	n = handle_file(ops_fs(req), h, h->opened_as, &file);
+	if (n == 0)
+		n = cairn_pread(file, buf, size, (uint64_t)off);
+	if (n < 0)
+		ops_fail(req, (int)n, "read", ino, NULL);
+	else
+		fuse_reply_buf(req, buf, (size_t)n);
+}
+
+void ops_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
+	       struct fuse_file_info *fi)
+{
+	struct cairn_file *file;
+	bool append = (fi->flags & O_APPEND) && !fi->writepage;
+	ssize_t n;
+
+	n = handle_file(ops_fs(req), handle_of(fi), append ? FILE_APPEND : FILE_PLAIN, &file);
+	if (n == 0)
+		n = cairn_pwrite(file, data, size, (uint64_t)off);
+	if (n < 0)
+		ops_fail(req, (int)n, "write", ino, NULL);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct handle *h = handle_of(fi);
+	struct cairn_file *files[2];
+	int r = 0;
+
+	pthread_mutex_lock(&h->lock);
+	files[0] = h->files[0];
+	files[1] = h->files[1];
+	pthread_mutex_unlock(&h->lock);
+	for (int i = 0; i < 2 && r == 0; i++)
+		if (files[i])
+			r = cairn_fsync(files[i]);
+	ops_reply_done(req, r, "fsync", ino, NULL);
+}
+
+void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *h = handle_of(fi);
+	int r = handle_close_files(h);
+
+	handle_free(h);
+	ops_reply_done(req, r, "release", ino, NULL);
+}
