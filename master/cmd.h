@@ -28,7 +28,7 @@
 /* Closed by the client or expired: its replies, held files and nonce go. Files that it held are
  * reclaimed, at most CHUNKS_FREED_MAX chunks at once. `more`: in the reply, if work is left. */
 #define CMD_SESSION_CLOSE(F, S, A, V) F(u64, session)
-#define CMD_SESSION_CLOSED(F, S, A, V) F(u8, more)
+#define CMD_CLOSED(F, S, A, V) F(u8, more)
 #define CMD_MAKE(F, S, A, V)                 \
 	S(wire_make, req)                    \
 	V(row_member, members, REPLICAS_MAX) \
@@ -52,11 +52,14 @@
 	F(u32, version)                      \
 	V(row_member, members, REPLICAS_MAX) \
 	V(row_member, joining, REPLICAS_MAX)
-/* Confirms: `members` have renamed (and cut) their replicas and synced. Non-empty. */
-#define CMD_CHUNK_RAISED(F, S, A, V) \
-	F(u64, chunk)                \
-	F(u32, new_version)          \
-	V(row_member, members, REPLICAS_MAX)
+/* Confirms: `members` have cut their replicas to `cut` (CHUNK_LENGTH_KEEP: not at all), renamed
+ * and synced. Non-empty. Refused with ERR_CHUNK_PENDING when the pending cut is another one by
+ * now: the members are asked again. */
+#define CMD_CHUNK_RAISED(F, S, A, V)         \
+	F(u64, chunk)                        \
+	F(u32, new_version)                  \
+	V(row_member, members, REPLICAS_MAX) \
+	F(u64, cut)
 enum { CMD_GARBAGE_MAX = 400 };
 /* add: chunks this server has and should not. done: it has deleted them. */
 #define CMD_GARBAGE(F, S, A, V)      \
@@ -77,7 +80,7 @@ enum { CMD_GARBAGE_MAX = 400 };
 	R(cmd_set_policy, CMD_SET_POLICY)           \
 	R(cmd_session_open, CMD_SESSION_OPEN)       \
 	R(cmd_session_close, CMD_SESSION_CLOSE)     \
-	R(cmd_session_closed, CMD_SESSION_CLOSED)   \
+	R(cmd_closed, CMD_CLOSED)   \
 	R(cmd_make, CMD_MAKE)                       \
 	R(cmd_link, CMD_LINK)                       \
 	R(cmd_unlink, CMD_UNLINK)                   \
@@ -102,7 +105,7 @@ CMD_RECORDS(RECORD_DECLARE)
 	C(1, FORMAT, cmd_format, wire_empty)                                    \
 	C(2, SET_POLICY, cmd_set_policy, wire_empty)                            \
 	C(3, SESSION_OPEN, cmd_session_open, wire_session)                      \
-	C(4, SESSION_CLOSE, cmd_session_close, cmd_session_closed)              \
+	C(4, SESSION_CLOSE, cmd_session_close, cmd_closed)              \
 	C(10, MAKE, cmd_make, wire_make_reply)                                  \
 	C(11, LINK, cmd_link, wire_attr_reply)                                  \
 	C(12, UNLINK, cmd_unlink, wire_unlink_reply)                            \
@@ -115,7 +118,7 @@ CMD_RECORDS(RECORD_DECLARE)
 	C(21, CHUNK_RAISE, cmd_chunk_raise, wire_empty)                         \
 	C(22, CHUNK_RAISED, cmd_chunk_raised, wire_empty)                       \
 	C(23, GARBAGE, cmd_garbage, wire_empty)                                 \
-	C(24, RECLAIM, cmd_reclaim, cmd_session_closed)                         \
+	C(24, RECLAIM, cmd_reclaim, cmd_closed)                         \
 	C(25, SERVER_REGISTER, cmd_server_register, wire_cs_registered)
 
 enum cmd_number {

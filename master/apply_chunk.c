@@ -1,0 +1,418 @@
+/* Chunks and their members; servers; garbage. Every change of a chunk row goes through
+ * chunk_store(), which keeps the index rows (s, u, p) and the counters in step (invariants 3, 4). */
+#include "master/apply_priv.h"
+
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+
+static int policy_copies(struct apply *a, uint32_t policy, uint32_t *ret)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_policy row;
+	int r = state_get_row_policy(a->st, key_policy(policy), &row, &backing);
+
+	if (r <= 0)
+		return r < 0 ? r : ERR_CORRUPT;
+	*ret = row.copies;
+	return 0;
+}
+
+static bool member_of(const struct row_member *list, unsigned n, uint32_t server)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (list[i].server == server)
+			return true;
+	return false;
+}
+
+static int chunk_get(struct apply *a, uint64_t chunk, struct row_chunk *ret)
+{
+	_cleanup_buf_ struct buf backing = {0}; /* the row has no slices: it may go */
+	return state_get_row_chunk(a->st, key_chunk(chunk), ret, &backing);
+}
+
+/* Removes a garbage row if there is one. */
+static int garbage_forget(struct apply *a, uint32_t server, uint64_t chunk)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct key key = key_garbage(server, chunk);
+	int r = state_get(a->st, key_slice(&key), &backing);
+
+	if (r == 1) {
+		state_del(a->st, key_slice(&key));
+		a->meta.garbage--;
+	}
+	return r < 0 ? r : 0;
+}
+
+static int garbage_put(struct apply *a, uint32_t server, uint64_t chunk, uint32_t version)
+{
+	struct row_on_server row = {.version = version};
+	int r = garbage_forget(a, server, chunk);
+
+	if (r < 0)
+		return r;
+	state_put_row_on_server(a->st, key_garbage(server, chunk), &row);
+	a->meta.garbage++;
+	a->res->garbage = true;
+	return 0;
+}
+
+static int index_under_goal(struct apply *a, uint64_t chunk, const struct row_chunk *row, bool put)
+{
+	struct key key = key_under_goal(row->n_members, chunk);
+	uint32_t copies;
+	int r = policy_copies(a, row->policy, &copies);
+
+	if (r < 0 || row->n_members >= copies)
+		return r;
+	if (put)
+		state_put(a->st, key_slice(&key), (struct slice){0});
+	else
+		state_del(a->st, key_slice(&key));
+	a->meta.under_goal += put ? 1 : -1;
+	return 0;
+}
+
+static void index_pending(struct apply *a, uint64_t chunk, const struct row_chunk *row, bool put)
+{
+	struct key key = key_pending(chunk);
+
+	if (!row->pending_version)
+		return;
+	if (put)
+		state_put(a->st, key_slice(&key), (struct slice){0});
+	else
+		state_del(a->st, key_slice(&key));
+	a->meta.pending += put ? 1 : -1;
+}
+
+/* Writes a chunk's new row over the old one (NULL: a new chunk; new NULL: it goes). */
+static int chunk_store(struct apply *a, uint64_t chunk, const struct row_chunk *old,
+		       const struct row_chunk *new)
+{
+	struct key key = key_chunk(chunk);
+	int r = 0;
+
+	if (old) {
+		r = index_under_goal(a, chunk, old, false);
+		index_pending(a, chunk, old, false);
+		for (unsigned i = 0; i < old->n_members; i++) {
+			struct key on = key_on_server(old->members[i].server, chunk);
+			state_del(a->st, key_slice(&on));
+		}
+	}
+	if (!new) {
+		state_del(a->st, key_slice(&key));
+		a->meta.chunks--;
+		return r;
+	}
+	if (r == 0)
+		r = index_under_goal(a, chunk, new, true);
+	index_pending(a, chunk, new, true);
+	for (unsigned i = 0; r == 0 && i < new->n_members; i++) {
+		struct row_on_server on = {.version = new->version};
+		r = garbage_forget(a, new->members[i].server, chunk);
+		state_put_row_on_server(a->st, key_on_server(new->members[i].server, chunk), &on);
+	}
+	if (r < 0)
+		return r;
+	state_put_row_chunk(a->st, key, new);
+	if (!old)
+		a->meta.chunks++;
+	return 0;
+}
+
+int chunk_create(struct apply *a, uint64_t inode, const struct row_inode *file, uint64_t index,
+		 const struct row_member *members, unsigned n_members, struct wire_chunk *rep)
+{
+	struct row_chunk row = {
+		.version = 1, .refs = 1, .policy = file->policy, .chunk_bits = file->chunk_bits,
+		.inode = inode, .index = index, .cut = CHUNK_LENGTH_KEEP,
+	};
+	struct row_file_chunk ref = {.chunk = a->meta.next_chunk++};
+	int r;
+
+	for (unsigned i = 0; i < n_members; i++)
+		if (!member_of(row.members, row.n_members, members[i].server))
+			row.members[row.n_members++] = members[i];
+	r = chunk_store(a, ref.chunk, NULL, &row);
+	if (r < 0)
+		return r;
+	state_put_row_file_chunk(a->st, key_file_chunk(inode, index), &ref);
+	ns_chunk(ref.chunk, index, &row, rep);
+	return 0;
+}
+
+int apply_chunk_make(struct apply *a, const struct cmd_chunk_make *m, struct wire_chunk_reply *rep)
+{
+	const struct wire_chunk_for_write *req = &m->req;
+	_cleanup_buf_ struct buf backing = {0}, ref_backing = {0};
+	struct row_file_chunk ref;
+	struct row_inode file;
+	struct row_chunk row;
+	int r = ns_inode(a->st, req->inode, &file, &backing);
+
+	if (r < 0)
+		return r;
+	if ((file.mode & S_IFMT) != S_IFREG)
+		return (file.mode & S_IFMT) == S_IFDIR ? ERR_ISDIR : ERR_INVAL;
+	if (req->index > FILE_BYTES_MAX >> file.chunk_bits)
+		return ERR_FBIG;
+	ns_attr(req->inode, &file, &rep->attr);
+	r = state_get_row_file_chunk(a->st, key_file_chunk(req->inode, req->index), &ref,
+				     &ref_backing);
+	if (r < 0)
+		return r;
+	if (r == 1) {
+		r = chunk_get(a, ref.chunk, &row);
+		if (r <= 0)
+			return r < 0 ? r : ERR_CORRUPT;
+		ns_chunk(ref.chunk, req->index, &row, &rep->chunk);
+		return 0;
+	}
+	if (m->n_members == 0)
+		return apply_refuse(a, ERR_NO_SERVERS, "no chunkserver can take a new chunk");
+	return chunk_create(a, req->inode, &file, req->index, m->members, m->n_members,
+			    &rep->chunk);
+}
+
+/* One reference less; at the last one the chunk goes and its replicas become garbage. */
+static int chunk_unref(struct apply *a, uint64_t chunk)
+{
+	struct row_chunk row, less;
+	int r = chunk_get(a, chunk, &row);
+
+	if (r <= 0)
+		return r < 0 ? r : ERR_CORRUPT;
+	if (row.refs > 1) {
+		less = row;
+		less.refs--;
+		return chunk_store(a, chunk, &row, &less);
+	}
+	r = chunk_store(a, chunk, &row, NULL);
+	for (unsigned i = 0; r == 0 && i < row.n_members; i++)
+		r = garbage_put(a, row.members[i].server, chunk, UINT32_MAX);
+	for (unsigned i = 0; r == 0 && i < row.n_joining; i++)
+		r = garbage_put(a, row.joining[i].server, chunk, UINT32_MAX);
+	return r;
+}
+
+int chunks_free_from(struct apply *a, uint64_t inode, uint64_t from, unsigned *budget)
+{
+	struct key prefix = key_prefix(key_file_chunk(inode, 0), 9);
+	struct key start = key_file_chunk(inode, from);
+	struct { uint64_t index, chunk; } found[CHUNKS_FREED_MAX];
+	struct state_iter *it;
+	struct slice key, value;
+	unsigned n = 0;
+	int r = state_iter_open(a->st, key_slice(&prefix), key_slice(&start), &it);
+
+	if (r < 0)
+		return r;
+	while ((r = state_iter_next(it, &key, &value)) == 1 && n < *budget) {
+		struct cursor c = cursor_slice(value);
+		struct row_file_chunk ref;
+		if (key.len != 17 || row_file_chunk_get(&c, &ref) < 0) {
+			r = ERR_CORRUPT;
+			break;
+		}
+		found[n].index = get_be64(key.data + 9);
+		found[n++].chunk = ref.chunk;
+	}
+	state_iter_close(it);
+	if (r < 0)
+		return r;
+	*budget -= n;
+	for (unsigned i = 0; i < n; i++) {
+		struct key ref = key_file_chunk(inode, found[i].index);
+		int s = chunk_unref(a, found[i].chunk);
+		if (s < 0)
+			return s;
+		state_del(a->st, key_slice(&ref));
+	}
+	return r == 0; /* 1: the iterator still had a row */
+}
+
+int apply_reclaim(struct apply *a, const struct cmd_reclaim *m, struct cmd_closed *rep)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct key key = key_reclaim(m->inode);
+	unsigned budget = CHUNKS_FREED_MAX;
+	int r = state_get(a->st, key_slice(&key), &backing);
+
+	if (r <= 0)
+		return r; /* done already */
+	r = chunks_free_from(a, m->inode, 0, &budget);
+	if (r == 1)
+		state_del(a->st, key_slice(&key));
+	rep->more = r == 0;
+	return r < 0 ? r : 0;
+}
+
+int chunk_cut(struct apply *a, uint64_t chunk, uint64_t length)
+{
+	struct row_chunk row, cut;
+	int r = chunk_get(a, chunk, &row);
+
+	if (r <= 0)
+		return r < 0 ? r : ERR_CORRUPT;
+	/* An unwritten chunk may still hold bytes of a write that was never completed. */
+	cut = row;
+	if (!row.pending_version)
+		cut.pending_version = row.version + 1;
+	if (length < row.cut)
+		cut.cut = length;
+	r = chunk_store(a, chunk, &row, &cut);
+	if (r == 0 && a->res->n_raises < APPLY_RAISES_MAX)
+		a->res->raises[a->res->n_raises++] = chunk;
+	return r;
+}
+
+int chunks_mark_written(struct apply *a, uint64_t inode, const struct row_inode *file,
+			uint64_t offset, uint64_t end)
+{
+	for (uint64_t index = offset >> file->chunk_bits;
+	     end > offset && index <= (end - 1) >> file->chunk_bits; index++) {
+		_cleanup_buf_ struct buf backing = {0};
+		struct row_file_chunk ref;
+		struct row_chunk row;
+		int r = state_get_row_file_chunk(a->st, key_file_chunk(inode, index), &ref,
+						 &backing);
+		if (r == 1)
+			r = chunk_get(a, ref.chunk, &row);
+		if (r < 0)
+			return r;
+		if (r == 1 && !(row.flags & CHUNK_WRITTEN)) {
+			row.flags |= CHUNK_WRITTEN;
+			state_put_row_chunk(a->st, key_chunk(ref.chunk), &row);
+		}
+	}
+	return 0;
+}
+
+/* ---- raises ---- */
+
+int apply_chunk_raise(struct apply *a, const struct cmd_chunk_raise *m, struct wire_empty *rep)
+{
+	struct row_chunk row, raised;
+	int r = chunk_get(a, m->chunk, &row);
+
+	if (r <= 0)
+		return r < 0 ? r : ERR_NO_CHUNK;
+	if (row.version != m->version)
+		return apply_refuse(a, ERR_CHUNK_VERSION, "chunk %016llx is at version %u",
+				    (unsigned long long)m->chunk, row.version);
+	if (row.pending_version)
+		return apply_refuse(a, ERR_CHUNK_PENDING, "chunk %016llx is being raised",
+				    (unsigned long long)m->chunk);
+	if (m->n_members == 0)
+		return ERR_INVAL;
+	for (unsigned i = 0; i < m->n_members; i++)
+		if (!member_of(row.members, row.n_members, m->members[i].server))
+			return apply_refuse(a, ERR_INVAL, "server %u is no member",
+					    m->members[i].server);
+	raised = row;
+	raised.pending_version = row.version + 1;
+	raised.n_joining = 0;
+	for (unsigned i = 0; i < m->n_joining; i++)
+		if (!member_of(m->members, m->n_members, m->joining[i].server))
+			raised.joining[raised.n_joining++] = m->joining[i];
+	/* The members stay until RAISED: while the raise is pending those left out are only not
+	 * asked, so that a master that dies here has lost nothing. */
+	return chunk_store(a, m->chunk, &row, &raised);
+}
+
+int apply_chunk_raised(struct apply *a, const struct cmd_chunk_raised *m, struct wire_empty *rep)
+{
+	struct row_chunk row, done;
+	int r = chunk_get(a, m->chunk, &row);
+
+	if (r <= 0)
+		return r < 0 ? r : ERR_NO_CHUNK;
+	if (!row.pending_version || row.pending_version != m->new_version || m->n_members == 0)
+		return apply_refuse(a, ERR_CHUNK_VERSION, "chunk %016llx: no raise to %u is "
+				    "pending", (unsigned long long)m->chunk, m->new_version);
+	if (row.cut != m->cut)
+		return apply_refuse(a, ERR_CHUNK_PENDING, "chunk %016llx was cut again meanwhile",
+				    (unsigned long long)m->chunk);
+	done = row;
+	done.version = m->new_version;
+	done.pending_version = 0;
+	done.cut = CHUNK_LENGTH_KEEP;
+	done.n_joining = 0;
+	done.n_members = 0;
+	for (unsigned i = 0; i < m->n_members; i++) {
+		uint32_t server = m->members[i].server;
+		if (!member_of(row.members, row.n_members, server) &&
+		    !member_of(row.joining, row.n_joining, server))
+			return apply_refuse(a, ERR_INVAL, "server %u is neither member nor joining",
+					    server);
+		if (!member_of(done.members, done.n_members, server))
+			done.members[done.n_members++] = m->members[i];
+	}
+	return chunk_store(a, m->chunk, &row, &done);
+}
+
+/* ---- garbage, servers, policies ---- */
+
+int apply_garbage(struct apply *a, const struct cmd_garbage *m, struct wire_empty *rep)
+{
+	for (unsigned i = 0; i < m->n_have; i++) {
+		struct row_chunk row;
+		int r = chunk_get(a, m->have[i].id, &row);
+		if (r < 0)
+			return r;
+		if (m->done)
+			r = garbage_forget(a, m->server, m->have[i].id);
+		else if (r == 1 && (member_of(row.members, row.n_members, m->server) ||
+				    member_of(row.joining, row.n_joining, m->server)))
+			r = 0;
+		else
+			r = garbage_put(a, m->server, m->have[i].id, m->have[i].version);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int apply_server_register(struct apply *a, const struct cmd_server_register *m,
+			  struct wire_cs_registered *rep)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_server row = {.uuid = m->uuid, .addr = m->addr, .rack = m->rack,
+				 .host = m->host};
+	struct row_server_ref ref;
+	int r;
+
+	if (m->uuid.len != UUID_BYTES || m->addr.len >= ADDR_BYTES_MAX ||
+	    m->rack.len > TEXT_BYTES_MAX || m->host.len > TEXT_BYTES_MAX)
+		return ERR_INVAL;
+	r = state_get_row_server_ref(a->st, key_server_uuid(m->uuid.data), &ref, &backing);
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		if (a->meta.next_server > CHUNKSERVERS_MAX)
+			return apply_refuse(a, ERR_LIMIT, "too many chunkservers");
+		ref.server = a->meta.next_server++;
+		state_put_row_server_ref(a->st, key_server_uuid(m->uuid.data), &ref);
+	}
+	state_put_row_server(a->st, key_server(ref.server), &row);
+	*rep = (struct wire_cs_registered){.server = ref.server, .cluster = a->meta.cluster};
+	return 0;
+}
+
+/* The under-goal rows follow the policy in later raises; the ones that are there are left. */
+int apply_set_policy(struct apply *a, const struct cmd_set_policy *m, struct wire_empty *rep)
+{
+	struct row_policy row = {.copies = m->copies};
+
+	if (m->copies < 1 || m->copies > REPLICAS_MAX)
+		return ERR_INVAL;
+	if (a->meta.chunks > 0)
+		return apply_refuse(a, ERR_NOTSUP, "the number of copies cannot be changed while "
+				    "there are chunks");
+	state_put_row_policy(a->st, key_policy(m->policy), &row);
+	return 0;
+}

@@ -1,0 +1,94 @@
+#include "master/ns.h"
+
+#include <sys/stat.h>
+
+int ns_inode(struct state *st, uint64_t inode, struct row_inode *ret, struct buf *backing)
+{
+	int r = state_get_row_inode(st, key_inode(inode), ret, backing);
+	return r < 0 ? r : r ? 0 : ERR_NOENT;
+}
+
+void ns_attr(uint64_t inode, const struct row_inode *row, struct wire_attr *ret)
+{
+	*ret = (struct wire_attr){
+		.inode = inode, .mode = row->mode, .nlink = row->nlink, .uid = row->uid,
+		.gid = row->gid, .rdev = row->rdev, .size = row->size, .atime = row->atime,
+		.mtime = row->mtime, .ctime = row->ctime, .btime = row->btime,
+		.change = row->change, .parent = row->parent, .project = row->project,
+		.policy = row->policy, .chunk_bits = row->chunk_bits,
+	};
+	if (S_ISREG(row->mode))
+		ret->blocks = (row->size / BLOCK_BYTES + (row->size % BLOCK_BYTES != 0)) *
+			      (BLOCK_BYTES / 512);
+}
+
+int ns_name_check(struct slice name)
+{
+	if (name.len == 0)
+		return ERR_NOENT;
+	if (name.len > NAME_BYTES_MAX)
+		return ERR_NAMETOOLONG;
+	if (memchr(name.data, '/', name.len) || memchr(name.data, '\0', name.len) ||
+	    slice_eq(name, SLICE_LIT(".")) || slice_eq(name, SLICE_LIT("..")))
+		return ERR_INVAL;
+	return 0;
+}
+
+int ns_slot_find(struct state *st, const struct row_meta *meta, uint64_t parent,
+		 struct slice name, struct ns_slot *ret)
+{
+	uint64_t hash;
+	int r;
+
+	*ret = (struct ns_slot){.at = -1};
+	if (meta->hash_key.len != HASH_KEY_BYTES)
+		return ERR_CORRUPT;
+	r = schema_name_hash(meta->hash_key.data, name, &hash);
+	if (r < 0)
+		return r;
+	ret->key = key_dentry(parent, hash);
+	r = state_get_row_dentries(st, ret->key, &ret->row, &ret->backing);
+	if (r < 0) {
+		ns_slot_release(ret);
+		return r;
+	}
+	for (int i = 0; i < ret->row.n_entries; i++)
+		if (slice_eq(ret->row.entries[i].name, name))
+			ret->at = i;
+	return 0;
+}
+
+void ns_slot_release(struct ns_slot *slot)
+{
+	buf_release(&slot->backing);
+}
+
+int ns_meta(struct state *st, struct row_meta *ret, struct buf *backing)
+{
+	int r = state_get_row_meta(st, key_meta(), ret, backing);
+	return r < 0 ? r : r ? 0 : ERR_NOENT;
+}
+
+int ns_dir_empty(struct state *st, uint64_t inode)
+{
+	struct key prefix = key_prefix(key_dentry(inode, 0), 9);
+	struct state_iter *it;
+	struct slice key, value;
+	int r = state_iter_open(st, key_slice(&prefix), (struct slice){0}, &it);
+
+	if (r < 0)
+		return r;
+	r = state_iter_next(it, &key, &value);
+	state_iter_close(it);
+	return r < 0 ? r : r == 0;
+}
+
+void ns_chunk(uint64_t chunk, uint64_t index, const struct row_chunk *row, struct wire_chunk *ret)
+{
+	*ret = (struct wire_chunk){.index = index, .id = chunk, .version = row->version,
+				   .flags = row->flags, .n_replicas = row->n_members};
+	for (unsigned i = 0; i < row->n_members; i++) {
+		ret->replicas[i].server = row->members[i].server;
+		ret->replicas[i].part = row->members[i].part;
+	}
+}

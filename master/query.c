@@ -1,0 +1,302 @@
+#include "master/query.h"
+
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "master/ns.h"
+
+static int no_inode(struct err *err, int r, uint64_t inode)
+{
+	return err_set(err, r, "inode %llx: %s", (unsigned long long)inode, err_text(r));
+}
+
+int query_getattr(struct state *st, uint64_t inode, struct wire_attr *ret, struct err *err)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_inode row;
+	int r = ns_inode(st, inode, &row, &backing);
+
+	if (r < 0)
+		return no_inode(err, r, inode);
+	ns_attr(inode, &row, ret);
+	return 0;
+}
+
+static int query_dir(struct state *st, uint64_t inode, struct row_inode *ret, struct buf *backing,
+		     struct err *err)
+{
+	int r = ns_inode(st, inode, ret, backing);
+	if (r == 0 && !S_ISDIR(ret->mode))
+		r = ERR_NOTDIR;
+	return r < 0 ? no_inode(err, r, inode) : 0;
+}
+
+int query_lookup(struct state *st, const struct wire_name_ref *req, struct wire_attr_reply *ret,
+		 struct err *err)
+{
+	_cleanup_buf_ struct buf backing = {0}, meta_backing = {0};
+	struct row_inode dir;
+	struct row_meta meta;
+	struct ns_slot slot;
+	uint64_t inode = 0;
+	int r = query_dir(st, req->parent, &dir, &backing, err);
+
+	if (r < 0)
+		return r;
+	if (slice_eq(req->name, SLICE_LIT(".")))
+		return query_getattr(st, req->parent, &ret->attr, err);
+	if (slice_eq(req->name, SLICE_LIT("..")))
+		return query_getattr(st, dir.parent, &ret->attr, err);
+	r = ns_name_check(req->name);
+	if (r < 0)
+		return err_set(err, r, "name of %u bytes: %s", req->name.len, err_text(r));
+	r = ns_meta(st, &meta, &meta_backing);
+	if (r == 0)
+		r = ns_slot_find(st, &meta, req->parent, req->name, &slot);
+	if (r < 0)
+		return err_set(err, r, "lookup: %s", err_text(r));
+	if (slot.at >= 0)
+		inode = slot.row.entries[slot.at].inode;
+	ns_slot_release(&slot);
+	if (!inode)
+		return err_set(err, ERR_NOENT, "%.*s: %s", (int)req->name.len,
+			       (const char *)req->name.data, err_text(ERR_NOENT));
+	r = query_getattr(st, inode, &ret->attr, err);
+	return r == ERR_NOENT ? ERR_CORRUPT : r;
+}
+
+/* ---- readdir ---- */
+
+struct page {
+	struct buf *out;
+	uint32_t max;
+	unsigned n;
+	bool full;
+};
+
+static int page_add(struct state *st, struct page *page, struct slice name, uint64_t inode,
+		    uint64_t cookie)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_dirent e = {.cookie = cookie, .name = name};
+	struct row_inode row;
+	size_t before = page->out->len;
+	int r = ns_inode(st, inode, &row, &backing);
+
+	if (r < 0)
+		return r == ERR_NOENT ? ERR_CORRUPT : r;
+	ns_attr(inode, &row, &e.attr);
+	WIRE_LIST_PUT(wire_dirent, page->out, &e);
+	if (buf_status(page->out) < 0)
+		return ERR_NOMEM;
+	if (page->n > 0 && page->out->len > page->max) {
+		page->out->len = before;
+		page->full = true;
+	} else {
+		page->n++;
+	}
+	return 0;
+}
+
+/* All names of one hash share a cookie: they go out together or not at all. */
+static int page_add_slot(struct state *st, struct page *page, struct slice key, struct slice value)
+{
+	struct cursor c = cursor_slice(value);
+	struct row_dentries row;
+	size_t before = page->out->len;
+	unsigned n_before = page->n;
+	int r = 0;
+
+	if (key.len != 17 || row_dentries_get(&c, &row) < 0)
+		return ERR_CORRUPT;
+	for (int i = 0; i < row.n_entries && r == 0 && !page->full; i++)
+		r = page_add(st, page, row.entries[i].name, row.entries[i].inode,
+			     get_be64(key.data + 9));
+	if (page->full && n_before > 0) {
+		page->out->len = before;
+		page->n = n_before;
+	}
+	return r;
+}
+
+int query_readdir(struct state *st, const struct wire_readdir *req,
+		  struct wire_readdir_reply *ret, struct buf *backing, struct err *err)
+{
+	_cleanup_buf_ struct buf dir_backing = {0};
+	struct page page = {.out = backing, .max = req->max_bytes};
+	struct key prefix = key_prefix(key_dentry(req->inode, 0), 9);
+	struct key start = key_dentry(req->inode, req->cookie + 1);
+	struct slice key, value;
+	struct state_iter *it = NULL;
+	struct row_inode dir;
+	int r = query_dir(st, req->inode, &dir, &dir_backing, err);
+
+	if (r < 0)
+		return r;
+	if (req->cookie > INT64_MAX)
+		return err_set(err, ERR_INVAL, "no such directory position");
+	buf_clear(backing);
+	if (page.max > READDIR_BYTES_MAX)
+		page.max = READDIR_BYTES_MAX;
+	if (req->cookie < 1)
+		r = page_add(st, &page, SLICE_LIT("."), req->inode, 1);
+	if (r == 0 && req->cookie < 2 && !page.full)
+		r = page_add(st, &page, SLICE_LIT(".."), dir.parent, 2);
+	if (r == 0)
+		r = state_iter_open(st, key_slice(&prefix), key_slice(&start), &it);
+	while (r == 0 && !page.full) {
+		int more = state_iter_next(it, &key, &value);
+		if (more <= 0) {
+			r = more;
+			ret->eof = more == 0;
+			break;
+		}
+		r = page_add_slot(st, &page, key, value);
+	}
+	state_iter_close(it);
+	if (r < 0)
+		return err_set(err, r, "directory %llx: %s", (unsigned long long)req->inode,
+			       err_text(r));
+	ret->entries = buf_slice(backing);
+	return 0;
+}
+
+/* ---- links, attributes ---- */
+
+int query_readlink(struct state *st, uint64_t inode, struct wire_readlink_reply *ret,
+		   struct buf *backing, struct err *err)
+{
+	struct row_inode row;
+	int r = ns_inode(st, inode, &row, backing);
+
+	if (r == 0 && !S_ISLNK(row.mode))
+		r = ERR_INVAL;
+	if (r < 0)
+		return no_inode(err, r, inode);
+	ret->target = row.target;
+	return 0;
+}
+
+int query_xattr_get(struct state *st, const struct wire_xattr_get *req,
+		    struct wire_xattr_reply *ret, struct buf *backing, struct err *err)
+{
+	struct row_inode row;
+	struct key key;
+	int r = ns_inode(st, req->inode, &row, backing);
+
+	if (r < 0)
+		return no_inode(err, r, req->inode);
+	if (req->name.len == 0 || req->name.len > XATTR_NAME_BYTES_MAX)
+		return err_set(err, ERR_RANGE, "attribute name of %u bytes", req->name.len);
+	key = key_xattr(req->inode, req->name);
+	r = state_get(st, key_slice(&key), backing);
+	if (r <= 0)
+		return no_inode(err, r < 0 ? r : ERR_NODATA, req->inode);
+	ret->value = buf_slice(backing);
+	return 0;
+}
+
+int query_xattr_list(struct state *st, uint64_t inode, struct wire_xattr_reply *ret,
+		     struct buf *backing, struct err *err)
+{
+	struct key prefix = key_prefix(key_xattr(inode, (struct slice){0}), 9);
+	struct slice key, value;
+	struct state_iter *it;
+	struct row_inode row;
+	int r = ns_inode(st, inode, &row, backing);
+
+	if (r == 0)
+		r = state_iter_open(st, key_slice(&prefix), (struct slice){0}, &it);
+	if (r < 0)
+		return no_inode(err, r, inode);
+	buf_clear(backing);
+	while ((r = state_iter_next(it, &key, &value)) == 1) {
+		buf_append(backing, key.data + 9, key.len - 9);
+		buf_u8(backing, 0);
+		if (backing->len > XATTR_LIST_BYTES_MAX) {
+			r = ERR_TOOBIG;
+			break;
+		}
+	}
+	state_iter_close(it);
+	if (r == 0)
+		r = buf_status(backing);
+	if (r < 0)
+		return no_inode(err, r, inode);
+	ret->value = buf_slice(backing);
+	return 0;
+}
+
+/* ---- chunks ---- */
+
+/* 1 and the chunk at index, 0 a hole. */
+static int chunk_at(struct state *st, uint64_t inode, uint64_t index, struct wire_chunk *ret,
+		    uint64_t *ret_pending)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_file_chunk ref;
+	struct row_chunk row;
+	int r = state_get_row_file_chunk(st, key_file_chunk(inode, index), &ref, &backing);
+
+	*ret = (struct wire_chunk){.index = index};
+	if (r <= 0)
+		return r;
+	r = state_get_row_chunk(st, key_chunk(ref.chunk), &row, &backing);
+	if (r <= 0)
+		return r < 0 ? r : ERR_CORRUPT;
+	ns_chunk(ref.chunk, index, &row, ret);
+	if (row.pending_version && ret_pending)
+		*ret_pending = ref.chunk;
+	return 1;
+}
+
+int query_locate(struct state *st, const struct wire_locate *req, struct wire_locate_reply *ret,
+		 uint64_t *ret_pending, struct err *err)
+{
+	int r = query_getattr(st, req->inode, &ret->attr, err);
+
+	if (ret_pending)
+		*ret_pending = 0;
+	if (r < 0)
+		return r;
+	ret->n_chunks = 0;
+	if (!S_ISREG(ret->attr.mode))
+		return err_set(err, S_ISDIR(ret->attr.mode) ? ERR_ISDIR : ERR_INVAL,
+			       "inode %llx is no regular file", (unsigned long long)req->inode);
+	while (ret->n_chunks < req->count && ret->n_chunks < CHUNKS_PER_LOCATE_MAX) {
+		uint64_t index = req->first + ret->n_chunks;
+		/* Past the end there is nothing to tell. */
+		if (index > (ret->attr.size ? ret->attr.size - 1 : 0) >> ret->attr.chunk_bits)
+			break;
+		r = chunk_at(st, req->inode, index, &ret->chunks[ret->n_chunks], ret_pending);
+		if (r < 0)
+			return no_inode(err, r, req->inode);
+		ret->n_chunks++;
+	}
+	return 0;
+}
+
+int query_chunk_at(struct state *st, uint64_t inode, uint64_t index, struct wire_chunk *ret,
+		   uint64_t *ret_pending, struct err *err)
+{
+	int r;
+
+	if (ret_pending)
+		*ret_pending = 0;
+	r = chunk_at(st, inode, index, ret, ret_pending);
+	return r < 0 ? no_inode(err, r, inode) : r;
+}
+
+int query_reply(struct state *st, const struct wire_opid *id, struct row_reply *ret,
+		struct buf *backing, struct err *err)
+{
+	struct row_session session;
+	int r = state_get_row_session(st, key_session(id->session), &session, backing);
+
+	if (r == 0 || (r == 1 && id->seq < session.floor))
+		return err_set(err, ERR_STALE, "session %llx has expired",
+			       (unsigned long long)id->session);
+	if (r < 0)
+		return r;
+	return state_get_row_reply(st, key_reply(id->session, id->seq), ret, backing);
+}
