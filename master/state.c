@@ -25,7 +25,7 @@ struct state {
 	const struct state_base *base;
 	struct level levels[LEVELS];
 	bool frozen; /* levels[LEVEL_FROZEN] is with the store thread */
-	bool failed; /* out of memory in the open transaction */
+	int error; /* the first failure of a read or a write since state_begin() */
 };
 
 static struct slice entry_key(const struct entry *e)
@@ -130,6 +130,13 @@ void state_free(struct state *st)
 	free(st);
 }
 
+static int state_failed(struct state *st, int r)
+{
+	if (r < 0 && !st->error)
+		st->error = r;
+	return r;
+}
+
 int state_get(struct state *st, struct slice key, struct buf *ret)
 {
 	for (int i = 0; i < LEVELS; i++) {
@@ -140,9 +147,9 @@ int state_get(struct state *st, struct slice key, struct buf *ret)
 			return 0;
 		buf_clear(ret);
 		buf_append_slice(ret, entry_value(e));
-		return buf_status(ret) < 0 ? ERR_NOMEM : 1;
+		return buf_status(ret) < 0 ? state_failed(st, ERR_NOMEM) : 1;
 	}
-	return st->base ? st->base->get(st->base->ctx, key, ret) : 0;
+	return st->base ? state_failed(st, st->base->get(st->base->ctx, key, ret)) : 0;
 }
 
 static void state_write(struct state *st, struct slice key, struct slice value, bool deleted)
@@ -152,7 +159,7 @@ static void state_write(struct state *st, struct slice key, struct slice value, 
 
 	if (!e || level_room(txn, 1) < 0) {
 		free(e);
-		st->failed = true;
+		state_failed(st, ERR_NOMEM);
 		return;
 	}
 	*e = (struct entry){.key_len = key.len, .value_len = value.len, .deleted = deleted};
@@ -175,22 +182,28 @@ void state_del(struct state *st, struct slice key)
 void state_begin(struct state *st)
 {
 	assert(st->levels[LEVEL_TXN].n == 0);
-	st->failed = false;
+	st->error = 0;
 }
 
 void state_abort(struct state *st)
 {
 	level_clear(&st->levels[LEVEL_TXN]);
-	st->failed = false;
+}
+
+int state_error(const struct state *st)
+{
+	return st->error;
 }
 
 int state_commit(struct state *st)
 {
 	struct level *txn = &st->levels[LEVEL_TXN], *active = &st->levels[LEVEL_ACTIVE];
 
-	if (st->failed || level_room(active, txn->n) < 0) {
+	if (!st->error)
+		state_failed(st, level_room(active, txn->n));
+	if (st->error) {
 		state_abort(st);
-		return ERR_NOMEM;
+		return st->error;
 	}
 	for (size_t i = 0; i < txn->n; i++)
 		level_insert(active, txn->entries[i]);
@@ -258,7 +271,7 @@ int state_iter_open(struct state *st, struct slice prefix, struct slice start,
 	int r = 0;
 
 	if (!it)
-		return ERR_NOMEM;
+		return state_failed(st, ERR_NOMEM);
 	assert(prefix.len <= sizeof(it->prefix.bytes));
 	it->st = st;
 	memcpy(it->prefix.bytes, prefix.data, prefix.len);
@@ -271,7 +284,7 @@ int state_iter_open(struct state *st, struct slice prefix, struct slice start,
 		r = st->base->iter_open(st->base->ctx, start, &it->base);
 	if (r < 0) {
 		free(it);
-		return r;
+		return state_failed(st, r);
 	}
 	*ret = it;
 	return 0;
@@ -334,7 +347,7 @@ int state_iter_next(struct state_iter *it, struct slice *ret_key, struct slice *
 		bool deleted = false;
 		int r = iter_step(it, &deleted);
 		if (r <= 0)
-			return r;
+			return state_failed(it->st, r);
 		if (!iter_in_prefix(it, buf_slice(&it->key)))
 			return 0;
 		if (deleted)
@@ -367,14 +380,14 @@ void state_iter_close(struct state_iter *it)
 		if (r <= 0)                                                                  \
 			return r;                                                            \
 		c = cursor_slice(buf_slice(backing));                                        \
-		return record##_get(&c, ret) < 0 ? ERR_CORRUPT : 1;                          \
+		return record##_get(&c, ret) < 0 ? state_failed(st, ERR_CORRUPT) : 1;        \
 	}                                                                                    \
 	void state_put_##record(struct state *st, struct key key, const struct record *row)  \
 	{                                                                                    \
 		struct buf b = {0};                                                          \
 		record##_put(&b, row);                                                       \
 		if (buf_status(&b) < 0)                                                      \
-			st->failed = true;                                                   \
+			state_failed(st, ERR_NOMEM);                                         \
 		else                                                                         \
 			state_put(st, key_slice(&key), buf_slice(&b));                       \
 		buf_release(&b);                                                             \

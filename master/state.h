@@ -35,13 +35,17 @@ void state_free(struct state *st);
 
 /* 1 and the value (replaces ret's content), 0 absent, negative: storage error or ERR_NOMEM. */
 int state_get(struct state *st, struct slice key, struct buf *ret);
-/* Writes go to the open transaction. Out of memory is remembered and makes commit fail. */
+/* Writes go to the open transaction. Out of memory is remembered: see state_error. */
 void state_put(struct state *st, struct slice key, struct slice value);
 void state_del(struct state *st, struct slice key);
 
 void state_begin(struct state *st);
-int state_commit(struct state *st); /* txn into active */
+/* txn into active. A failure since state_begin() (see state_error) makes it fail. */
+int state_commit(struct state *st);
 void state_abort(struct state *st);
+/* The first failure of a read or a write since state_begin(), or 0: tells a storage error from
+ * an answer with the same code. */
+int state_error(const struct state *st);
 /* Keys written by the open transaction: apply asserts COMMAND_KEYS_MAX. */
 size_t state_txn_keys(const struct state *st);
 

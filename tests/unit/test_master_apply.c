@@ -1,0 +1,649 @@
+/* master: apply and query, first by example, then by a random history with every invariant
+ * checked. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+/* cmocka.h needs the four above first */
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "common/cleanup.h"
+#include "master/apply.h"
+#include "master/query.h"
+#include "master/schema_check.h"
+
+static struct state *st;
+static uint64_t next_index;
+static uint64_t session, seq;
+static struct apply_result result;
+/* Every entry applied, for the replay that must give the same state. */
+static struct buf history;
+
+static int apply(uint16_t number, const void *m)
+{
+	_cleanup_buf_ struct buf entry = {0};
+	struct err err = {0};
+	struct when time = {.sec = 1000 + (int64_t)next_index};
+	int r;
+
+	assert_int_equal(cmd_put(&entry, number, time, m), 0);
+	assert_int_equal(entry.len % 8, 0);
+	buf_le32(&history, (uint32_t)entry.len);
+	buf_append_slice(&history, buf_slice(&entry));
+	apply_result_release(&result);
+	r = apply_entry(st, ++next_index, buf_slice(&entry), &result, &err);
+	if (r != 0)
+		fail_msg("entry %llu: %d %s", (unsigned long long)next_index, r, err.text);
+	return result.status;
+}
+
+static struct wire_opid opid(void)
+{
+	seq++;
+	return (struct wire_opid){.session = session, .seq = seq, .floor = seq > 20 ? seq - 20 : 1};
+}
+
+#define REPLY(record)                                                          \
+	static struct record reply_##record(void)                              \
+	{                                                                      \
+		struct cursor c = cursor_slice(buf_slice(&result.reply));      \
+		struct record rep;                                             \
+		assert_int_equal(record##_get(&c, &rep), 0);                   \
+		return rep;                                                    \
+	}
+REPLY(wire_session)
+REPLY(wire_make_reply)
+REPLY(wire_unlink_reply)
+REPLY(wire_rename_reply)
+REPLY(wire_chunk_reply)
+REPLY(wire_cs_registered)
+
+static int make(uint64_t parent, const char *name, uint32_t mode, uint8_t flags, uint64_t *ret)
+{
+	struct cmd_make m = {.req = {.id = opid(), .parent = parent, .name = slice_str(name),
+				     .mode = mode, .flags = flags,
+				     .cred = {.uid = 1000, .gid = 1000}}};
+	int r;
+	if (S_ISLNK(mode))
+		m.req.target = SLICE_LIT("target");
+	if (flags & MAKE_CHUNK) {
+		m.n_members = 2;
+		m.members[0].server = 1;
+		m.members[1].server = 2;
+	}
+	r = apply(CMD_NUMBER_MAKE, &m);
+	if (r == 0 && ret)
+		*ret = reply_wire_make_reply().attr.inode;
+	return r;
+}
+
+static int unlink_name(uint64_t parent, const char *name, bool dir, uint64_t hold)
+{
+	struct cmd_unlink m = {.req = {.id = opid(), .parent = parent, .name = slice_str(name),
+				       .dir = dir, .hold = hold}};
+	return apply(CMD_NUMBER_UNLINK, &m);
+}
+
+static int rename_name(uint64_t parent, const char *name, uint64_t to, const char *new_name,
+		       uint32_t flags)
+{
+	struct cmd_rename m = {.req = {.id = opid(), .parent = parent, .name = slice_str(name),
+				       .new_parent = to, .new_name = slice_str(new_name),
+				       .flags = flags}};
+	return apply(CMD_NUMBER_RENAME, &m);
+}
+
+static int link_name(uint64_t inode, uint64_t parent, const char *name)
+{
+	struct cmd_link m = {.req = {.id = opid(), .inode = inode, .parent = parent,
+				     .name = slice_str(name)}};
+	return apply(CMD_NUMBER_LINK, &m);
+}
+
+static int set_size(uint64_t inode, uint64_t size)
+{
+	struct cmd_setattr m = {.req = {.id = opid(), .inode = inode, .mask = SET_SIZE,
+					.size = size}};
+	return apply(CMD_NUMBER_SETATTR, &m);
+}
+
+static int wrote(uint64_t inode, uint64_t offset, uint64_t end)
+{
+	struct cmd_wrote m = {.req = {.id = opid(), .inode = inode, .offset = offset, .end = end}};
+	return apply(CMD_NUMBER_WROTE, &m);
+}
+
+static int chunk_make(uint64_t inode, uint64_t index, unsigned copies, uint64_t *ret)
+{
+	struct cmd_chunk_make m = {.req = {.id = opid(), .inode = inode, .index = index}};
+	int r;
+	for (unsigned i = 0; i < copies; i++)
+		m.members[m.n_members++].server = 1 + (i + (unsigned)index) % 4;
+	r = apply(CMD_NUMBER_CHUNK_MAKE, &m);
+	if (r == 0 && ret)
+		*ret = reply_wire_chunk_reply().chunk.id;
+	return r;
+}
+
+static struct wire_attr attr_of(uint64_t inode)
+{
+	struct wire_attr attr = {0};
+	assert_int_equal(query_getattr(st, inode, &attr, NULL), 0);
+	return attr;
+}
+
+static uint64_t lookup(uint64_t parent, const char *name)
+{
+	struct wire_name_ref ref = {.parent = parent, .name = slice_str(name)};
+	struct wire_attr_reply rep;
+	return query_lookup(st, &ref, &rep, NULL) == 0 ? rep.attr.inode : 0;
+}
+
+static struct row_chunk chunk_row(uint64_t chunk)
+{
+	_cleanup_buf_ struct buf b = {0};
+	struct row_chunk row = {0};
+	state_get_row_chunk(st, key_chunk(chunk), &row, &b);
+	return row;
+}
+
+static void check_invariants(void)
+{
+	_cleanup_buf_ struct buf report = {0};
+	int n = schema_check(st, &report, 10);
+	if (n != 0)
+		fail_msg("%d wrong: %s", n, buf_str(&report));
+}
+
+static int setup(void **state)
+{
+	struct cmd_format format = {.cluster = SLICE_LIT("0123456789abcdef"),
+				    .hash_key = SLICE_LIT("fedcba9876543210"), .copies = 3};
+	struct cmd_session_open open = {.req = {.name = SLICE_LIT("test"), .nonce = 7}};
+
+	assert_int_equal(state_new(NULL, &st), 0);
+	next_index = seq = session = 0;
+	buf_clear(&history);
+	assert_int_equal(apply(CMD_NUMBER_FORMAT, &format), 0);
+	assert_int_equal(apply(CMD_NUMBER_FORMAT, &format), ERR_EXIST);
+	for (unsigned i = 1; i <= 4; i++) {
+		char uuid[17];
+		struct cmd_server_register reg = {.addr = SLICE_LIT("127.0.0.1:1")};
+		snprintf(uuid, sizeof(uuid), "server-uuid-%04u", i);
+		reg.uuid = slice_of(uuid, 16);
+		assert_int_equal(apply(CMD_NUMBER_SERVER_REGISTER, &reg), 0);
+		assert_int_equal(reply_wire_cs_registered().server, i);
+		assert_int_equal(apply(CMD_NUMBER_SERVER_REGISTER, &reg), 0);
+		assert_int_equal(reply_wire_cs_registered().server, i);
+	}
+	assert_int_equal(apply(CMD_NUMBER_SESSION_OPEN, &open), 0);
+	session = reply_wire_session().session;
+	assert_int_equal(apply(CMD_NUMBER_SESSION_OPEN, &open), 0);
+	assert_int_equal(reply_wire_session().session, session);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	check_invariants();
+	apply_result_release(&result);
+	state_free(st);
+	return 0;
+}
+
+static void test_names(void **state)
+{
+	uint64_t d, f, l;
+	char long_name[300];
+
+	assert_int_equal(make(1, "d", S_IFDIR | 0755, 0, &d), 0);
+	assert_int_equal(make(1, "d", S_IFDIR | 0755, 0, NULL), ERR_EXIST);
+	assert_int_equal(make(d, "f", S_IFREG | 0644, MAKE_EXCL, &f), 0);
+	assert_int_equal(make(d, "f", S_IFREG | 0644, MAKE_EXCL, NULL), ERR_EXIST);
+	assert_int_equal(make(d, "f", S_IFREG | 0644, 0, &l), 0);
+	assert_int_equal(l, f);
+	assert_int_equal(reply_wire_make_reply().existed, 1);
+	assert_int_equal(make(1, "d", S_IFREG | 0644, 0, NULL), ERR_ISDIR);
+	assert_int_equal(make(f, "x", S_IFREG, 0, NULL), ERR_NOTDIR);
+	assert_int_equal(make(999, "x", S_IFREG, 0, NULL), ERR_NOENT);
+	assert_int_equal(make(1, "..", S_IFREG, 0, NULL), ERR_INVAL);
+	assert_int_equal(make(1, "a/b", S_IFREG, 0, NULL), ERR_INVAL);
+	assert_int_equal(make(1, "", S_IFREG, 0, NULL), ERR_NOENT);
+	memset(long_name, 'x', sizeof(long_name));
+	long_name[256] = '\0';
+	assert_int_equal(make(1, long_name, S_IFREG, 0, NULL), ERR_NAMETOOLONG);
+	long_name[255] = '\0';
+	assert_int_equal(make(1, long_name, S_IFREG, 0, NULL), 0);
+	assert_int_equal(attr_of(1).nlink, 3);
+	assert_int_equal(lookup(d, "f"), f);
+	assert_int_equal(lookup(d, ".."), 1);
+	assert_int_equal(link_name(f, 1, "hard"), 0);
+	assert_int_equal(attr_of(f).nlink, 2);
+	assert_int_equal(link_name(d, 1, "harddir"), ERR_PERM);
+	assert_int_equal(unlink_name(1, "d", true, 0), ERR_NOTEMPTY);
+	assert_int_equal(unlink_name(1, "d", false, 0), ERR_ISDIR);
+	assert_int_equal(unlink_name(d, "f", true, 0), ERR_NOTDIR);
+	assert_int_equal(unlink_name(d, "f", false, 0), 0);
+	assert_int_equal(unlink_name(d, "f", false, 0), ERR_NOENT);
+	assert_int_equal(unlink_name(1, "d", true, 0), 0);
+	assert_int_equal(attr_of(1).nlink, 2);
+	assert_int_equal(lookup(1, "hard"), f);
+	assert_int_equal(make(1, "s", S_IFLNK | 0777, 0, &l), 0);
+	assert_int_equal(attr_of(l).size, 6);
+}
+
+static void test_renames(void **state)
+{
+	uint64_t a, b, sub, f, g;
+
+	make(1, "a", S_IFDIR | 0755, 0, &a);
+	make(1, "b", S_IFDIR | 0755, 0, &b);
+	make(a, "sub", S_IFDIR | 0755, 0, &sub);
+	make(1, "f", S_IFREG | 0644, 0, &f);
+	make(1, "g", S_IFREG | 0644, 0, &g);
+	assert_int_equal(rename_name(1, "a", sub, "x", 0), ERR_INVAL);
+	assert_int_equal(rename_name(1, "a", a, "x", 0), ERR_INVAL);
+	assert_int_equal(rename_name(a, "sub", 1, "a", 0), ERR_NOTEMPTY);
+	assert_int_equal(rename_name(1, "b", 1, "a", 0), ERR_NOTEMPTY);
+	assert_int_equal(rename_name(1, "f", 1, "a", 0), ERR_ISDIR);
+	assert_int_equal(rename_name(1, "a", 1, "f", 0), ERR_NOTDIR);
+	assert_int_equal(rename_name(1, "nope", 1, "f", 0), ERR_NOENT);
+	assert_int_equal(rename_name(1, "f", 1, "g", RENAME_F_NOREPLACE), ERR_EXIST);
+	assert_int_equal(rename_name(1, "f", 1, "none", RENAME_F_EXCHANGE), ERR_NOENT);
+	assert_int_equal(rename_name(1, "f", 1, "g", RENAME_F_NOREPLACE | RENAME_F_EXCHANGE),
+			 ERR_INVAL);
+	assert_int_equal(rename_name(1, "f", 1, "f", 0), 0);
+	assert_int_equal(rename_name(a, "sub", b, "moved", 0), 0);
+	assert_int_equal(attr_of(sub).parent, b);
+	assert_int_equal(attr_of(a).nlink, 2);
+	assert_int_equal(attr_of(b).nlink, 3);
+	assert_int_equal(rename_name(1, "f", b, "moved", RENAME_F_EXCHANGE), 0);
+	assert_int_equal(lookup(b, "moved"), f);
+	assert_int_equal(lookup(1, "f"), sub);
+	assert_int_equal(attr_of(sub).parent, 1);
+	assert_int_equal(attr_of(1).nlink, 5);
+	assert_int_equal(attr_of(b).nlink, 2);
+	assert_int_equal(rename_name(1, "f", 1, "a", 0), 0); /* over an empty directory */
+	assert_int_equal(lookup(1, "a"), sub);
+	assert_int_equal(attr_of(1).nlink, 4);
+	assert_int_equal(rename_name(b, "moved", 1, "g", 0), 0);
+	assert_int_equal(reply_wire_rename_reply().replaced, g);
+	assert_int_equal(lookup(1, "g"), f);
+	/* Two names of one file: nothing happens. */
+	assert_int_equal(link_name(f, 1, "h"), 0);
+	assert_int_equal(rename_name(1, "g", 1, "h", 0), 0);
+	assert_int_equal(lookup(1, "g"), f);
+	assert_int_equal(attr_of(f).nlink, 2);
+}
+
+static void test_retry_gets_the_first_answer(void **state)
+{
+	struct cmd_make m = {.req = {.id = opid(), .parent = 1, .name = SLICE_LIT("once"),
+				     .mode = S_IFREG | 0644, .flags = MAKE_EXCL}};
+	struct cmd_rename mv = {.req = {.parent = 1, .name = SLICE_LIT("once"), .new_parent = 1,
+					.new_name = SLICE_LIT("moved")}};
+	uint64_t inode;
+
+	assert_int_equal(apply(CMD_NUMBER_MAKE, &m), 0);
+	inode = reply_wire_make_reply().attr.inode;
+	assert_int_equal(apply(CMD_NUMBER_MAKE, &m), 0);
+	assert_int_equal(reply_wire_make_reply().attr.inode, inode);
+	mv.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_RENAME, &mv), 0);
+	assert_int_equal(apply(CMD_NUMBER_RENAME, &mv), 0);
+	assert_int_equal(reply_wire_rename_reply().inode, inode);
+	/* A refusal is remembered too, with its words. */
+	mv.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_RENAME, &mv), ERR_NOENT);
+	make(1, "once", S_IFREG, 0, NULL);
+	assert_int_equal(apply(CMD_NUMBER_RENAME, &mv), ERR_NOENT);
+	/* Acknowledged long ago; a session nobody knows. */
+	for (int i = 0; i < 60; i++)
+		make(1, "again", S_IFREG, 0, NULL);
+	m.req.id.seq = 1;
+	assert_int_equal(apply(CMD_NUMBER_MAKE, &m), ERR_STALE);
+	m.req.id = (struct wire_opid){.session = 999, .seq = 1};
+	assert_int_equal(apply(CMD_NUMBER_MAKE, &m), ERR_STALE);
+}
+
+static void test_replay_is_skipped_and_time_goes_forward(void **state)
+{
+	_cleanup_buf_ struct buf entry = {0}, before = {0}, after = {0};
+	struct cmd_make m = {.req = {.parent = 1, .name = SLICE_LIT("x"), .mode = S_IFREG}};
+	struct apply_result res;
+	struct when old = {.sec = 5};
+
+	m.req.id = opid();
+	cmd_put(&entry, CMD_NUMBER_MAKE, old, &m);
+	schema_dump(st, &before);
+	assert_int_equal(apply_entry(st, next_index, buf_slice(&entry), &res, NULL), 1);
+	apply_result_release(&res);
+	schema_dump(st, &after);
+	assert_string_equal(buf_str(&before), buf_str(&after));
+	assert_int_equal(apply_entry(st, ++next_index, buf_slice(&entry), &res, NULL), 0);
+	apply_result_release(&res);
+	assert_true(attr_of(lookup(1, "x")).mtime.sec >= 1000);
+	/* Damaged entries end the process rather than being guessed at. */
+	struct err err = {0};
+	assert_true(apply_entry(st, next_index + 1, slice_of(entry.data, 5), &res, &err) < 0);
+	assert_true(err.text[0]);
+	apply_result_release(&res);
+}
+
+static void test_chunks_live_and_die(void **state)
+{
+	uint64_t f, c0, c1, again;
+	struct row_chunk row;
+
+	make(1, "f", S_IFREG | 0644, MAKE_CHUNK, &f);
+	c0 = reply_wire_make_reply().chunk.id;
+	assert_int_not_equal(c0, 0);
+	assert_int_equal(chunk_make(f, 0, 3, &again), 0);
+	assert_int_equal(again, c0);
+	assert_int_equal(chunk_make(f, 1, 3, &c1), 0);
+	assert_int_equal(wrote(f, 100, 70 << 20), 0);
+	assert_int_equal(attr_of(f).size, 70 << 20);
+	assert_int_equal(chunk_row(c0).flags, CHUNK_WRITTEN);
+	assert_int_equal(chunk_row(c1).flags, CHUNK_WRITTEN);
+	assert_int_equal(chunk_make(f, 2, 0, NULL), ERR_NO_SERVERS);
+	/* A cut inside the second chunk: a raise is pending with that length. */
+	assert_int_equal(set_size(f, 65 << 20), 0);
+	assert_int_equal(result.n_raises, 1);
+	assert_int_equal(result.raises[0], c1);
+	row = chunk_row(c1);
+	assert_int_equal(row.cut, 1 << 20);
+	assert_int_equal(row.pending_version, 2);
+	check_invariants();
+	/* Confirmed with another cut: not accepted; with this one: done. */
+	struct cmd_chunk_raised done = {.chunk = c1, .new_version = 2, .n_members = 1,
+					.members = {{.server = 2}}, .cut = CHUNK_LENGTH_KEEP};
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISED, &done), ERR_CHUNK_PENDING);
+	done.cut = 1 << 20;
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISED, &done), 0);
+	assert_int_equal(chunk_row(c1).version, 2);
+	assert_int_equal(chunk_row(c1).n_members, 1);
+	check_invariants();
+	/* A lost member is replaced by a joining one. */
+	struct cmd_chunk_raise raise = {.chunk = c1, .version = 2, .n_members = 1,
+					.members = {{.server = 2}}, .n_joining = 1,
+					.joining = {{.server = 4}}};
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISE, &raise), 0);
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISE, &raise), ERR_CHUNK_PENDING);
+	done = (struct cmd_chunk_raised){.chunk = c1, .new_version = 3, .n_members = 2,
+					 .members = {{.server = 2}, {.server = 4}},
+					 .cut = CHUNK_LENGTH_KEEP};
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISED, &done), 0);
+	raise.version = 2;
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISE, &raise), ERR_CHUNK_VERSION);
+	raise.version = 3;
+	raise.members[0].server = 1;
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISE, &raise), ERR_INVAL);
+	/* Truncated to nothing, then removed: garbage for each member, no chunk. */
+	assert_int_equal(set_size(f, 0), 0);
+	assert_true(result.garbage);
+	assert_int_equal(chunk_row(c0).version, 0);
+	assert_int_equal(unlink_name(1, "f", false, 0), 0);
+	assert_int_equal(reply_wire_unlink_reply().nlink, 0);
+	struct cmd_garbage gone = {.server = 4, .done = 1, .n_have = 1, .have = {{.id = c1}}};
+	assert_int_equal(apply(CMD_NUMBER_GARBAGE, &gone), 0);
+}
+
+static void test_large_files_go_in_steps(void **state)
+{
+	enum { CHUNKS = 250 };
+	uint64_t f;
+	unsigned steps = 0;
+
+	make(1, "big", S_IFREG | 0644, 0, &f);
+	for (uint64_t i = 0; i < CHUNKS; i++)
+		assert_int_equal(chunk_make(f, i, 3, NULL), 0);
+	assert_int_equal(wrote(f, (CHUNKS - 1) * (64ULL << 20), CHUNKS * (64ULL << 20)), 0);
+	assert_int_equal(set_size(f, 10), ERR_TOOBIG);
+	assert_int_equal(attr_of(f).size, CHUNKS * (64ULL << 20));
+	assert_int_equal(unlink_name(1, "big", false, 0), 0);
+	assert_true(result.reclaim);
+	for (;;) {
+		struct cmd_reclaim m = {.inode = f};
+		struct cmd_closed rep;
+		struct cursor c;
+		assert_int_equal(apply(CMD_NUMBER_RECLAIM, &m), 0);
+		c = cursor_slice(buf_slice(&result.reply));
+		assert_int_equal(cmd_closed_get(&c, &rep), 0);
+		steps++;
+		if (!rep.more)
+			break;
+		assert_true(steps < 10);
+	}
+	assert_true(steps >= 2);
+}
+
+static void test_open_files_outlive_their_names(void **state)
+{
+	struct cmd_release rel = {.req = {.id = opid()}};
+	struct cmd_session_close close = {.session = session};
+	struct wire_attr attr;
+	uint64_t f, g;
+
+	make(1, "f", S_IFREG | 0644, 0, &f);
+	make(1, "g", S_IFREG | 0644, 0, &g);
+	assert_int_equal(unlink_name(1, "f", false, f), 0);
+	assert_int_equal(attr_of(f).nlink, 0);
+	check_invariants();
+	rel.req.inode = f;
+	assert_int_equal(apply(CMD_NUMBER_RELEASE, &rel), 0);
+	assert_int_equal(query_getattr(st, f, &attr, NULL), ERR_NOENT);
+	/* The session ends without a release: the file goes with it. */
+	assert_int_equal(unlink_name(1, "g", false, g), 0);
+	for (int i = 0; i < 10; i++) {
+		int r = apply(CMD_NUMBER_SESSION_CLOSE, &close);
+		struct cmd_closed rep;
+		struct cursor c = cursor_slice(buf_slice(&result.reply));
+		assert_int_equal(r, 0);
+		assert_int_equal(cmd_closed_get(&c, &rep), 0);
+		if (!rep.more)
+			break;
+	}
+	assert_int_equal(query_getattr(st, g, &attr, NULL), ERR_NOENT);
+	assert_int_equal(make(1, "late", S_IFREG, 0, NULL), ERR_STALE);
+}
+
+static void test_readdir_pages(void **state)
+{
+	enum { FILES = 500 };
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_readdir req = {.inode = 1, .max_bytes = 4000};
+	unsigned seen = 0, pages = 0;
+	char name[32];
+
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "file-%u", i);
+		assert_int_equal(make(1, name, S_IFREG, 0, NULL), 0);
+	}
+	for (;;) {
+		struct wire_readdir_reply rep = {0};
+		struct cursor list, item;
+		assert_int_equal(query_readdir(st, &req, &rep, &backing, NULL), 0);
+		list = cursor_slice(rep.entries);
+		while (wire_list_next(&list, &item) == 1) {
+			struct wire_dirent e;
+			assert_int_equal(wire_dirent_get(&item, &e), 0);
+			assert_true(e.cookie > req.cookie);
+			req.cookie = e.cookie;
+			seen++;
+		}
+		pages++;
+		/* Entries that come and go elsewhere do not disturb the position. */
+		snprintf(name, sizeof(name), "extra-%u", pages);
+		if (rep.eof)
+			break;
+		assert_true(rep.entries.len <= 4000);
+	}
+	assert_int_equal(seen, FILES + 2);
+	assert_true(pages > 10);
+}
+
+static void test_xattrs(void **state)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct cmd_xattr_set set = {.req = {.id = opid(), .inode = 1, .name = SLICE_LIT("user.a"),
+					    .value = SLICE_LIT("v")}};
+	struct wire_xattr_get get = {.inode = 1, .name = SLICE_LIT("user.a")};
+	struct wire_xattr_reply rep;
+
+	assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &set), 0);
+	assert_int_equal(query_xattr_get(st, &get, &rep, &backing, NULL), 0);
+	assert_true(slice_eq(rep.value, SLICE_LIT("v")));
+	set.req.id = opid();
+	set.req.flags = XATTR_F_CREATE;
+	assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &set), ERR_EXIST);
+	assert_int_equal(query_xattr_list(st, 1, &rep, &backing, NULL), 0);
+	assert_int_equal(rep.value.len, 7);
+	set.req.id = opid();
+	set.req.flags = XATTR_F_REMOVE;
+	assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &set), 0);
+	set.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &set), ERR_NODATA);
+	assert_int_equal(query_xattr_get(st, &get, &rep, &backing, NULL), ERR_NODATA);
+}
+
+/* ---- a random history ---- */
+
+static uint64_t rng_state;
+static unsigned rnd(unsigned n)
+{
+	uint64_t z = rng_state += 0x9e3779b97f4a7c15ULL;
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return (unsigned)((z ^ z >> 31) % n);
+}
+
+static uint64_t random_inode(bool want_dir)
+{
+	for (int tries = 0; tries < 8; tries++) {
+		_cleanup_buf_ struct buf b = {0};
+		struct row_inode row;
+		uint64_t inode = 1 + rnd(80);
+		if (state_get_row_inode(st, key_inode(inode), &row, &b) == 1 &&
+		    S_ISDIR(row.mode) == want_dir)
+			return inode;
+	}
+	return 1;
+}
+
+static void random_raise(void)
+{
+	uint64_t chunk = 1 + rnd(100);
+	struct row_chunk row = chunk_row(chunk);
+	if (!row.version)
+		return;
+	if (row.pending_version) {
+		struct cmd_chunk_raised m = {.chunk = chunk, .new_version = row.pending_version,
+					     .cut = row.cut};
+		for (unsigned i = 0; i < row.n_members; i++)
+			if (m.n_members == 0 || rnd(3))
+				m.members[m.n_members++] = row.members[i];
+		for (unsigned i = 0; i < row.n_joining; i++)
+			m.members[m.n_members++] = row.joining[i];
+		apply(CMD_NUMBER_CHUNK_RAISED, &m);
+	} else {
+		struct cmd_chunk_raise m = {.chunk = chunk, .version = row.version};
+		for (unsigned i = 0; i < row.n_members; i++)
+			if (m.n_members == 0 || rnd(2))
+				m.members[m.n_members++] = row.members[i];
+		if (rnd(2))
+			m.joining[m.n_joining++].server = 1 + rnd(4);
+		apply(CMD_NUMBER_CHUNK_RAISE, &m);
+	}
+}
+
+static void random_step(void)
+{
+	char name[16], other[16];
+	uint64_t dir = random_inode(true), to = random_inode(true), file = random_inode(false);
+
+	snprintf(name, sizeof(name), "n%u", rnd(6));
+	snprintf(other, sizeof(other), "n%u", rnd(6));
+	switch (rnd(13)) {
+	case 0: make(dir, name, S_IFDIR | 0755, 0, NULL); break;
+	case 1: make(dir, name, S_IFREG | 0644, rnd(4) & 3, NULL); break;
+	case 2: make(dir, name, S_IFLNK | 0777, 0, NULL); break;
+	case 3: unlink_name(dir, name, false, rnd(3) ? 0 : lookup(dir, name)); break;
+	case 4: unlink_name(dir, name, true, 0); break;
+	case 5:
+	case 6: rename_name(dir, name, to, other, rnd(3)); break;
+	case 7: link_name(file, dir, name); break;
+	case 8: chunk_make(file, rnd(3), 1 + rnd(3), NULL); break;
+	case 9: wrote(file, rnd(1 << 28), (uint64_t)rnd(1 << 28)); break;
+	case 10: set_size(file, rnd(1 << 28)); break;
+	case 11: random_raise(); break;
+	default: {
+		struct cmd_release rel = {.req = {.id = opid(), .inode = random_inode(false)}};
+		apply(CMD_NUMBER_RELEASE, &rel);
+	}
+	}
+}
+
+/* Applies the recorded entries to a new state, some with freezes in between (which must not show),
+ * and compares the dumps. */
+static void check_deterministic(void)
+{
+	_cleanup_buf_ struct buf dump = {0}, again = {0};
+	struct cursor c = cursor_slice(buf_slice(&history));
+	struct state *copy;
+	uint64_t index = 0;
+
+	assert_int_equal(state_new(NULL, &copy), 0);
+	while (cursor_left(&c) > 0) {
+		uint32_t len = get_le32(cursor_take(&c, 4));
+		struct apply_result res;
+		struct slice entry = slice_of(cursor_take(&c, len), len);
+		assert_int_equal(apply_entry(copy, ++index, entry, &res, NULL), 0);
+		apply_result_release(&res);
+		if (index == next_index / 2)
+			assert_true(state_freeze(copy));
+	}
+	assert_int_equal(schema_dump(st, &dump), 0);
+	assert_int_equal(schema_dump(copy, &again), 0);
+	assert_string_equal(buf_str(&dump), buf_str(&again));
+	state_free(copy);
+}
+
+static void test_random_histories(void **state)
+{
+	const char *given = getenv("SEED");
+	uint64_t seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
+
+	printf("seed %llu\n", (unsigned long long)seed);
+	rng_state = seed;
+	for (int i = 0; i < 3000; i++) {
+		random_step();
+		if (i % 50 == 0)
+			check_invariants();
+	}
+	check_deterministic();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+		T(test_names),
+		T(test_renames),
+		T(test_retry_gets_the_first_answer),
+		T(test_replay_is_skipped_and_time_goes_forward),
+		T(test_chunks_live_and_die),
+		T(test_large_files_go_in_steps),
+		T(test_open_files_outlive_their_names),
+		T(test_readdir_pages),
+		T(test_xattrs),
+		T(test_random_histories),
+#undef T
+	};
+	int r = cmocka_run_group_tests(tests, NULL, NULL);
+	buf_release(&history);
+	return r;
+}
