@@ -1,0 +1,50 @@
+/* Calls to the master: pooled connections, retries, fail-over along the list of masters.
+ *
+ * A call takes an idle connection or dials one; MASTER_CONNS_MAX at most are in use, further
+ * callers wait. A call that finds its pooled connection stale (the master restarted) goes on at
+ * once on a fresh one. Otherwise broken connections, time-outs and masters that cannot serve now
+ * are retried with growing pauses, on the next master of the list, until the deadline. The very
+ * same request is sent each time: mutations carry a wire_opid and are executed once.
+ * Safe from any thread; no lock is held while a connection is used. */
+#ifndef CAIRN_CLIENT_MASTER_H
+#define CAIRN_CLIENT_MASTER_H
+
+#include <pthread.h>
+
+#include "common/conn.h"
+
+enum {
+	MASTERS_MAX = 16,
+	MASTER_CONNS_MAX = 64,
+	/* One attempt. The master may hold a request for 8 s while it raises a chunk's version. */
+	MASTER_ATTEMPT_MS = 10000,
+};
+
+struct master {
+	const struct auth_key *key; /* not owned */
+	const char *name;	    /* not owned */
+	int64_t connect_ms;
+	char addrs[MASTERS_MAX][ADDR_BYTES_MAX];
+	unsigned n_addrs;
+	pthread_mutex_t lock; /* protects what follows */
+	pthread_cond_t room;
+	struct conn *idle[MASTER_CONNS_MAX];
+	unsigned n_idle;
+	unsigned n_out;	  /* in use or being dialled */
+	unsigned current; /* the master to try first: the last one that answered */
+};
+
+/* list: "host:port[,host:port...]". ERR_INVAL with the reason. key and name must outlive it. */
+int master_init(struct master *m, const char *list, const struct auth_key *key,
+		const char *name, int64_t connect_ms, struct err *err);
+/* No call may be in progress. */
+void master_release(struct master *m);
+
+/* One request and its answer: 0, the master's failure, or (ERR_TIMEOUT and others that mean EIO)
+ * no answer until the deadline, with "master HOST:PORT: reason". `fields` backs the slices in
+ * ret. *ret_unsure (may be NULL): an attempt was sent and left without an answer, so that the
+ * master may have executed it. */
+int master_call(struct master *m, uint16_t op, const void *req, void *ret, struct buf *fields,
+		int64_t deadline_ms, bool *ret_unsure, struct err *err);
+
+#endif

@@ -1,0 +1,137 @@
+#include "client/peer.h"
+
+#include <stdlib.h>
+#include <uthash.h>
+
+#include "common/clock.h"
+
+/* One for each address ever used; there are at most CHUNKSERVERS_MAX servers. */
+struct peer {
+	char addr[ADDR_BYTES_MAX];
+	struct conn *idle[PEER_IDLE_MAX];
+	unsigned n_idle;
+	int64_t avoid_until_ms; /* 0: works as far as we know */
+	UT_hash_handle hh;
+};
+
+void peers_init(struct peers *p, const struct auth_key *key, const char *name,
+		int64_t connect_ms)
+{
+	*p = (struct peers){.key = key, .name = name, .connect_ms = connect_ms};
+	pthread_mutex_init(&p->lock, NULL);
+}
+
+void peers_release(struct peers *p)
+{
+	struct peer *peer, *next;
+
+	HASH_ITER(hh, p->by_addr, peer, next) {
+		HASH_DEL(p->by_addr, peer);
+		for (unsigned i = 0; i < peer->n_idle; i++)
+			conn_free(peer->idle[i]);
+		free(peer);
+	}
+	pthread_mutex_destroy(&p->lock);
+}
+
+/* Called with the lock held. NULL when out of memory: then nothing is remembered. */
+static struct peer *peer_find(struct peers *p, const char *addr, bool make)
+{
+	struct peer *peer;
+
+	HASH_FIND_STR(p->by_addr, addr, peer);
+	if (peer || !make)
+		return peer;
+	peer = calloc(1, sizeof(*peer));
+	if (!peer)
+		return NULL;
+	memcpy(peer->addr, addr, strnlen(addr, ADDR_BYTES_MAX - 1));
+	HASH_ADD_STR(p->by_addr, addr, peer);
+	return peer;
+}
+
+/* The most recently used idle connection, or NULL. */
+static struct conn *peer_pop(struct peers *p, const char *addr)
+{
+	struct conn *c = NULL;
+	struct peer *peer;
+
+	pthread_mutex_lock(&p->lock);
+	peer = peer_find(p, addr, false);
+	if (peer && peer->n_idle > 0)
+		c = peer->idle[--peer->n_idle];
+	pthread_mutex_unlock(&p->lock);
+	return c;
+}
+
+int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_ms,
+	       struct conn **ret, bool *ret_pooled, struct err *err)
+{
+	int64_t limit = deadline_in(p->connect_ms);
+	struct conn *c;
+	int r;
+
+	while ((c = peer_pop(p, addr))) {
+		/* An idle connection has nothing to say: what can be read is its end. */
+		if (!fresh && !conn_readable(c)) {
+			*ret = c;
+			*ret_pooled = true;
+			return 0;
+		}
+		conn_free(c);
+	}
+	r = conn_dial(addr, p->key, ROLE_CLIENT, p->name,
+		      limit < deadline_ms ? limit : deadline_ms, &c, err);
+	if (r == 0 && c->peer_role != ROLE_CHUNKSERVER) {
+		conn_free(c);
+		r = err_set(err, ERR_WRONG_CLUSTER, "%s: this is not a chunkserver", addr);
+	}
+	if (r < 0) {
+		peers_mark(p, addr, false);
+		return r;
+	}
+	*ret = c;
+	*ret_pooled = false;
+	return 0;
+}
+
+void peers_put(struct peers *p, struct conn *c)
+{
+	struct peer *peer;
+
+	if (!c)
+		return;
+	if (!conn_broken(c)) {
+		pthread_mutex_lock(&p->lock);
+		peer = peer_find(p, c->peer, true);
+		if (peer && peer->n_idle < PEER_IDLE_MAX) {
+			peer->idle[peer->n_idle++] = c;
+			c = NULL;
+		}
+		pthread_mutex_unlock(&p->lock);
+	}
+	conn_free(c);
+}
+
+void peers_mark(struct peers *p, const char *addr, bool works)
+{
+	struct peer *peer;
+
+	pthread_mutex_lock(&p->lock);
+	peer = peer_find(p, addr, !works);
+	if (peer)
+		peer->avoid_until_ms = works ? 0 : deadline_in(PEER_AVOID_MS);
+	pthread_mutex_unlock(&p->lock);
+}
+
+bool peers_avoid(struct peers *p, const char *addr)
+{
+	struct peer *peer;
+	bool avoid;
+
+	pthread_mutex_lock(&p->lock);
+	peer = peer_find(p, addr, false);
+	avoid = peer && peer->avoid_until_ms > clock_ms();
+	pthread_mutex_unlock(&p->lock);
+	return avoid;
+}

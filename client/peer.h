@@ -1,0 +1,41 @@
+/* Pooled connections to chunkservers, and a memory of which of them failed lately.
+ * Safe from any thread; no lock is held while a connection is made or used. */
+#ifndef CAIRN_CLIENT_PEER_H
+#define CAIRN_CLIENT_PEER_H
+
+#include <pthread.h>
+
+#include "common/conn.h"
+
+enum {
+	PEER_IDLE_MAX = 8,	/* connections kept for each server */
+	PEER_AVOID_MS = 5000,	/* how long a failed server is asked last */
+};
+
+struct peer;
+
+struct peers {
+	const struct auth_key *key; /* not owned */
+	const char *name;	    /* not owned */
+	int64_t connect_ms;
+	pthread_mutex_t lock; /* protects what follows */
+	struct peer *by_addr;
+};
+
+void peers_init(struct peers *p, const struct auth_key *key, const char *name,
+		int64_t connect_ms);
+void peers_release(struct peers *p);
+
+/* A connection to the server at addr: an idle one that is still open (*ret_pooled), or a new one
+ * within connect_ms and the deadline. fresh: a new one in any case; idle ones are closed. A failure to
+ * connect makes the server avoided. */
+int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_ms,
+	       struct conn **ret, bool *ret_pooled, struct err *err);
+/* Gives it back: kept if it is good, closed if it is broken. NULL is fine. */
+void peers_put(struct peers *p, struct conn *c);
+/* Remembers that the server works, or that it failed. */
+void peers_mark(struct peers *p, const char *addr, bool works);
+/* Whether it failed within PEER_AVOID_MS. */
+bool peers_avoid(struct peers *p, const char *addr);
+
+#endif
