@@ -132,7 +132,7 @@ enum {
 	F(u8, flags)           \
 	F(blob, token)         \
 	V(wire_replica, replicas, REPLICAS_MAX)
-enum { CHUNK_WRITTEN = 1 }; /* its absence on a server is an error, not zeros */
+enum { CHUNK_WRITTEN = 1, RAISE_SETTLE = 2 }; /* its absence on a server is an error, not zeros */
 
 /* One element of READDIR's `entries` blob, each after a u32 length. */
 #define WIRE_DIRENT(F, S, A, V) \
@@ -404,7 +404,8 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 #define CHUNK_LENGTH_KEEP UINT64_MAX
 /* From version to new_version, cutting to `length` bytes unless CHUNK_LENGTH_KEEP. Done already
  * is done again harmlessly. A chunk that was never written (flags without CHUNK_WRITTEN) and is
- * absent is answered with length 0. */
+ * absent is answered with length 0. RAISE_SETTLE: every replica was open at a crash and this one
+ * counts: blocks that do not verify get the checksum of what they hold. */
 #define WIRE_CHUNK_RAISE(F, S, A, V) \
 	F(u64, chunk)                \
 	F(u32, version)              \

@@ -1,0 +1,169 @@
+#include "master/csreg.h"
+
+#include <stdlib.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+
+struct cs *csreg_find(struct csreg *reg, uint32_t id)
+{
+	struct cs *cs;
+	HASH_FIND(hh, reg->by_id, &id, sizeof(id), cs);
+	return cs;
+}
+
+struct cs *csreg_add(struct csreg *reg, uint32_t id)
+{
+	struct cs *cs = csreg_find(reg, id);
+
+	if (cs)
+		return cs;
+	cs = calloc(1, sizeof(*cs));
+	if (!cs)
+		return NULL;
+	cs->id = id;
+	HASH_ADD(hh, reg->by_id, id, sizeof(cs->id), cs);
+	return cs;
+}
+
+void csreg_free(struct csreg *reg)
+{
+	struct cs *cs, *next;
+	struct mark *mark, *next_mark;
+
+	HASH_ITER(hh, reg->by_id, cs, next) {
+		cs_unlink(cs);
+		HASH_DEL(reg->by_id, cs);
+		free(cs);
+	}
+	HASH_ITER(hh, reg->marks, mark, next_mark) {
+		HASH_DEL(reg->marks, mark);
+		free(mark);
+	}
+}
+
+/* ---- requests ---- */
+
+int cs_call(struct cs *cs, uint16_t op, const void *record, int64_t timeout_ms, cs_done_fn done,
+	    void *arg)
+{
+	_cleanup_buf_ struct buf out = {0};
+	struct cs_request *req;
+	int r;
+
+	if (!cs || !cs->peer || cs->peer->closing)
+		return ERR_CLOSED;
+	req = calloc(1, sizeof(*req));
+	if (!req)
+		return ERR_NOMEM;
+	*req = (struct cs_request){.id = cs->peer->next_id++, .op = op, .done = done, .arg = arg,
+				   .deadline_ms = deadline_in(timeout_ms)};
+	r = wire_put_request(&out, op, req->id, 0, record, 0);
+	if (r < 0) {
+		free(req);
+		return r;
+	}
+	HASH_ADD(hh, cs->requests, id, sizeof(req->id), req);
+	/* A send that fails closes the peer, which ends the request through cs_unlink. */
+	peer_send(cs->peer, &out);
+	return 0;
+}
+
+static void request_end(struct cs *cs, struct cs_request *req, int code, struct slice fields)
+{
+	HASH_DEL(cs->requests, req);
+	req->done(req->arg, code, fields);
+	free(req);
+}
+
+void cs_reply(struct cs *cs, const struct wire_header *h, struct slice fields)
+{
+	struct cs_request *req;
+
+	HASH_FIND(hh, cs->requests, &h->id, sizeof(h->id), req);
+	if (!req || req->op != h->op)
+		return; /* it was too late */
+	if (h->status) {
+		struct cursor c = cursor_slice(fields);
+		struct wire_failure f;
+		if (wire_failure_get(&c, &f) == 0)
+			log_info("chunkserver %s: %s: %.*s", cs->addr, wire_op_name(h->op),
+				 (int)f.text.len, (const char *)f.text.data);
+	}
+	request_end(cs, req, h->status < 0 ? err_from_wire(h->status) : h->status ? ERR_PROTOCOL
+								      : 0, fields);
+}
+
+void cs_unlink(struct cs *cs)
+{
+	if (cs->peer)
+		cs->peer->owner = NULL;
+	cs->peer = NULL;
+	cs->state = SERVER_DOWN;
+	/* A request's end may start others, but not on this server: it has no link now. */
+	while (cs->requests)
+		request_end(cs, cs->requests, ERR_CLOSED, (struct slice){0});
+	cs->deleting = false;
+}
+
+/* One request that is overdue: what its end starts may change the table. */
+static struct cs_request *request_overdue(struct cs *cs, int64_t now)
+{
+	struct cs_request *req, *next;
+
+	HASH_ITER(hh, cs->requests, req, next) {
+		if (now >= req->deadline_ms)
+			return req;
+	}
+	return NULL;
+}
+
+void csreg_tick(struct csreg *reg, int64_t dead_ms)
+{
+	struct cs *cs, *next;
+	int64_t now = clock_ms();
+
+	HASH_ITER(hh, reg->by_id, cs, next) {
+		struct cs_request *req;
+		while ((req = request_overdue(cs, now)) != NULL)
+			request_end(cs, req, ERR_TIMEOUT, (struct slice){0});
+		if (cs->peer && now - cs->seen_ms > dead_ms) {
+			log_warn("chunkserver %s (%u): silent for %lld ms, taken as down", cs->addr,
+				 cs->id, (long long)(now - cs->seen_ms));
+			peer_close(cs->peer, NULL);
+		}
+	}
+}
+
+/* ---- marks ---- */
+
+void csreg_mark(struct csreg *reg, uint64_t chunk, uint32_t server, uint8_t flags)
+{
+	struct mark key = {.key = {chunk, server}}, *mark;
+
+	HASH_FIND(hh, reg->marks, &key.key, sizeof(key.key), mark);
+	if (!flags) {
+		if (mark) {
+			HASH_DEL(reg->marks, mark);
+			free(mark);
+		}
+		return;
+	}
+	if (!mark) {
+		mark = calloc(1, sizeof(*mark));
+		if (!mark)
+			return; /* only a hint: the next report brings it again */
+		mark->key = key.key;
+		HASH_ADD(hh, reg->marks, key, sizeof(mark->key), mark);
+	}
+	mark->flags = flags;
+}
+
+uint8_t csreg_marked(struct csreg *reg, uint64_t chunk, uint32_t server)
+{
+	struct mark key = {.key = {chunk, server}}, *mark;
+
+	HASH_FIND(hh, reg->marks, &key.key, sizeof(key.key), mark);
+	return mark ? mark->flags : 0;
+}

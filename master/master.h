@@ -1,0 +1,85 @@
+/* The master's parts wired together: what runs on the loop thread and may call one another. */
+#ifndef CAIRN_MASTER_MASTER_H
+#define CAIRN_MASTER_MASTER_H
+
+#include <uthash.h>
+
+#include "master/csreg.h"
+#include "master/ns.h"
+#include "master/raise.h"
+#include "master/rlog.h"
+#include "master/server.h"
+#include "master/store.h"
+
+struct master_options {
+	char *data_dir, *listen, *key_file, *log_level, *name;
+	int64_t replicas, heartbeat_ms, dead_after_ms, session_ttl_ms, cache_bytes;
+	int64_t raise_timeout_ms, repair_delay_ms, repair_max, max_connections;
+};
+
+/* A client session's clock: everything else of it is in the state. */
+struct session_clock {
+	uint64_t session;
+	int64_t seen_ms;
+	bool closing; /* SESSION_CLOSE is proposed */
+	UT_hash_handle hh;
+};
+
+struct master {
+	struct master_options o;
+	uv_loop_t *loop;
+	uv_timer_t tick;      /* every MASTER_TICK_MS */
+	uv_async_t written;   /* the store thread has ended a batch */
+	uv_prepare_t flush;   /* before the loop sleeps: what was applied goes to the store */
+	uv_signal_t signals[2];
+	struct auth_key key;
+	struct state *st;
+	struct store *store;
+	struct rlog *log;
+	struct server *server;
+	struct csreg servers;
+	struct raise_table raises;
+	struct session_clock *sessions;
+	uint64_t applied;     /* index of the last entry applied */
+	unsigned in_flight;   /* proposals not answered */
+	unsigned ticks;
+	bool ready, stopping, log_closed;
+	/* repair.c */
+	bool garbage_due, reclaim_busy, reclaim_due;
+	uint64_t repair_next; /* chunk to go on with */
+	uint8_t repair_copies;
+	struct under_goal *under_goal;
+	int exit_status;
+};
+enum { MASTER_TICK_MS = 100 };
+
+/* Proposes a command (record as cmd.h's table says), stamped with the time. done(arg, result):
+ * result NULL: unknown outcome. On failure to propose, done is called with NULL too, so that every
+ * caller has one way out. */
+void master_propose(struct master *m, uint16_t number, const void *record,
+		    void (*done)(struct master *m, void *arg, struct apply_result *result),
+		    void *arg);
+/* When nobody waits for it. */
+void master_propose_quietly(struct master *m, uint16_t number, const void *record);
+
+/* rpc_client.c, rpc_cs.c: messages by role. */
+void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
+			struct slice fields);
+void rpc_cs_message(struct master *m, struct peer *peer, const struct wire_header *h,
+		    struct slice fields);
+
+/* session.c */
+void session_seen(struct master *m, uint64_t session);
+int session_load(struct master *m, struct err *err);
+void session_tick(struct master *m);
+void session_close(struct master *m, uint64_t session);
+void session_forget(struct master *m, uint64_t session);
+void session_free_all(struct master *m);
+
+/* repair.c: the queue of chunks below their goal, garbage, reclaiming. */
+void repair_tick(struct master *m);
+/* A replica that needs comparing or replacing was found: do it soon. */
+void repair_now(struct master *m, uint64_t chunk);
+void repair_free(struct master *m);
+
+#endif

@@ -1,0 +1,44 @@
+/* The raise machine: carries a chunk from version v to v+1.
+ *
+ * It serves every change of a chunk's members: a lost one is left out, a truncation is carried to
+ * all, one that was open at a crash is compared, a new one joins. For each chunk at most one runs.
+ *
+ *     FILL     joining servers pull a copy at v, while clients go on
+ *     LOG      CHUNK_RAISE is proposed (skipped when the state says it is pending already)
+ *     ASK      members rename to v+1, cut, and answer with the digest of their checksums
+ *     MEND     those that differ, were marked or join pull from the first good one
+ *     CONFIRM  CHUNK_RAISED with those that succeeded is proposed
+ *
+ * From LOG on nobody gets a location of the chunk: requests for it wait here. When no member
+ * answers, the raise stays pending and is tried again every RAISE_RETRY_MS. */
+#ifndef CAIRN_MASTER_RAISE_H
+#define CAIRN_MASTER_RAISE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct master;
+struct raise;
+
+struct raise_table {
+	struct raise *by_chunk;
+	unsigned filling; /* machines that copy: bounded by repair_max */
+};
+
+enum { RAISE_RETRY_MS = 1000, RAISE_WAIT_MS = 8000, RAISE_PULL_MS = 60000 };
+
+/* Called once: 0 when the chunk has its new version, ERR_CHUNK_PENDING after RAISE_WAIT_MS,
+ * ERR_NO_SERVERS when no member can be asked. */
+typedef void (*raise_done_fn)(void *arg, int code);
+
+/* Leaves server `drop` out (0: none); `joining` servers are added. If one runs for the chunk
+ * already, only waits for it. done may be NULL. */
+void raise_start(struct master *m, uint64_t chunk, uint32_t drop, const uint32_t *joining,
+		 unsigned n_joining, raise_done_fn done, void *arg);
+bool raise_running(struct master *m, uint64_t chunk);
+/* Starts machines for all `p` rows: after a restart. */
+int raise_resume(struct master *m);
+void raise_tick(struct master *m);
+void raise_free_all(struct master *m);
+
+#endif

@@ -1,0 +1,652 @@
+/* What clients ask. Reads are answered at once from the state. Mutations become commands: the
+ * request record itself, with the time and the placement added. A request that meets a chunk whose
+ * raise is pending waits for it and is then looked at again from the start. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "master/master.h"
+#include "master/place.h"
+#include "master/query.h"
+
+enum { CALL_ATTEMPTS_MAX = 4 };
+
+/* A request that is not answered at once. */
+struct call {
+	struct master *m;
+	struct peer *peer;
+	struct wire_header h;
+	struct buf fields;
+	unsigned attempts;
+};
+
+static void client_handle(struct call *c, struct slice fields);
+
+static struct call *call_keep(const struct call *c, struct slice fields)
+{
+	struct call *kept = calloc(1, sizeof(*kept));
+
+	if (!kept)
+		return NULL;
+	*kept = *c;
+	kept->fields = (struct buf){0};
+	buf_append_slice(&kept->fields, fields);
+	if (buf_status(&kept->fields) < 0) {
+		free(kept);
+		return NULL;
+	}
+	peer_ref(kept->peer);
+	return kept;
+}
+
+static void call_free(struct call *c)
+{
+	peer_unref(c->peer);
+	buf_release(&c->fields);
+	free(c);
+}
+
+static void call_fail(struct call *c, int code, const char *text)
+{
+	peer_fail(c->peer, &c->h, code, text);
+}
+
+/* ---- locations ---- */
+
+static bool replica_usable(struct master *m, uint64_t chunk, uint32_t server)
+{
+	return cs_up(csreg_find(&m->servers, server)) &&
+	       !(csreg_marked(&m->servers, chunk, server) & (MARK_UNCLEAN | MARK_DAMAGED));
+}
+
+/* Fills in addresses. Replicas that cannot serve are left out; if none can, all that have an
+ * address stay, so that the client sees who should have had it. Returns the number of usable. */
+static unsigned chunk_locate(struct master *m, struct wire_chunk *chunk)
+{
+	unsigned usable = 0, n = 0;
+
+	for (unsigned i = 0; i < chunk->n_replicas; i++)
+		usable += replica_usable(m, chunk->id, chunk->replicas[i].server);
+	for (unsigned i = 0; i < chunk->n_replicas; i++) {
+		struct wire_replica r = chunk->replicas[i];
+		struct cs *cs = csreg_find(&m->servers, r.server);
+		if (usable > 0 && !replica_usable(m, chunk->id, r.server))
+			continue;
+		r.addr = slice_str(cs ? cs->addr : "");
+		chunk->replicas[n++] = r;
+	}
+	chunk->n_replicas = (uint16_t)n;
+	return usable;
+}
+
+static uint64_t random_u64(void *arg)
+{
+	uint64_t v = 0;
+	uv_random(NULL, NULL, &v, sizeof(v), 0, NULL);
+	return v;
+}
+
+/* Members for a new chunk. 0 with none: *ret_code says why (no room, or nobody up). */
+static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_code)
+{
+	_cleanup_free_ struct place_server *list =
+		calloc(HASH_COUNT(m->servers.by_id) + 1, sizeof(*list));
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_policy policy = {0};
+	uint32_t ids[REPLICAS_MAX];
+	struct cs *cs, *next;
+	unsigned n = 0, chosen;
+
+	*ret_code = ERR_NO_SERVERS;
+	if (!list || state_get_row_policy(m->st, key_policy(0), &policy, &backing) != 1)
+		return 0;
+	HASH_ITER(hh, m->servers.by_id, cs, next) {
+		if (cs_up(cs))
+			list[n++] = (struct place_server){
+				.id = cs->id, .free_bytes = cs->free_bytes, .load = cs->load,
+				.rack = cs->rack, .host = cs->host};
+	}
+	if (n > 0)
+		*ret_code = ERR_NOSPC;
+	chosen = place_choose(list, n, policy.copies, random_u64, NULL, ids);
+	for (unsigned i = 0; i < chosen; i++)
+		ret[i] = (struct row_member){.server = ids[i]};
+	return (uint16_t)chosen;
+}
+
+/* ---- answers of commands ---- */
+
+/* Replies with chunks get their addresses when they are sent: those may change, the answer not. */
+static void reply_with_result(struct call *c, int status, const char *text, struct slice fields)
+{
+	struct cursor cur = cursor_slice(fields);
+
+	if (status < 0) {
+		call_fail(c, status, text);
+	} else if (c->h.op == OP_MAKE) {
+		struct wire_make_reply rep;
+		if (wire_make_reply_get(&cur, &rep) == 0) {
+			chunk_locate(c->m, &rep.chunk);
+			peer_reply(c->peer, &c->h, &rep);
+		}
+	} else if (c->h.op == OP_CHUNK_FOR_WRITE) {
+		struct wire_chunk_reply rep;
+		if (wire_chunk_reply_get(&cur, &rep) == 0) {
+			chunk_locate(c->m, &rep.chunk);
+			peer_reply(c->peer, &c->h, &rep);
+		}
+	} else {
+		peer_reply_raw(c->peer, &c->h, fields);
+	}
+}
+
+static void command_done(struct master *m, void *arg, struct apply_result *result)
+{
+	struct call *c = arg;
+
+	/* Unknown outcome: no answer is the only true one. The client asks again. */
+	if (!result)
+		peer_close(c->peer, "outcome unknown");
+	else
+		reply_with_result(c, result->status, result->text, buf_slice(&result->reply));
+	call_free(c);
+}
+
+static void call_propose(struct call *c, struct slice fields, uint16_t number, const void *record)
+{
+	struct call *kept = call_keep(c, fields);
+
+	if (!kept)
+		call_fail(c, ERR_NOMEM, NULL);
+	else
+		master_propose(c->m, number, record, command_done, kept);
+}
+
+/* A retry of what was done is answered from memory. True: it is answered. */
+static bool answered_before(struct call *c, const struct wire_opid *id)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_reply reply;
+	struct err err = {0};
+	int r;
+
+	if (!id->session || !id->seq) {
+		call_fail(c, ERR_PROTOCOL, "a mutation needs a session and a number");
+		return true;
+	}
+	r = query_reply(c->m->st, id, &reply, &backing, &err);
+	if (r == 0) {
+		session_seen(c->m, id->session);
+		return false;
+	}
+	if (r < 0) {
+		call_fail(c, r, err.text);
+	} else {
+		char text[TEXT_BYTES_MAX + 1] = "";
+		uint32_t n = reply.fields.len < TEXT_BYTES_MAX ? reply.fields.len : TEXT_BYTES_MAX;
+		if (reply.status)
+			memcpy(text, reply.fields.data, n);
+		reply_with_result(c, reply.status, text, reply.fields);
+	}
+	return true;
+}
+
+/* ---- waiting for a raise ---- */
+
+static void raise_waited(void *arg, int code)
+{
+	struct call *c = arg;
+
+	if (code == 0 && ++c->attempts < CALL_ATTEMPTS_MAX)
+		client_handle(c, buf_slice(&c->fields));
+	else
+		call_fail(c, code ? code : ERR_CHUNK_PENDING, NULL);
+	call_free(c);
+}
+
+static void wait_for_raise(struct call *c, struct slice fields, uint64_t chunk, uint32_t drop)
+{
+	struct call *kept = call_keep(c, fields);
+
+	if (!kept)
+		call_fail(c, ERR_NOMEM, NULL);
+	else
+		raise_start(c->m, chunk, drop, NULL, 0, raise_waited, kept);
+}
+
+/* ---- mutations ---- */
+
+#define DECODE(record, m)                                                       \
+	struct record m;                                                        \
+	do {                                                                    \
+		struct cursor decode_cursor = cursor_slice(fields);             \
+		if (record##_get(&decode_cursor, &m) < 0) {                     \
+			call_fail(c, ERR_PROTOCOL, "malformed request");        \
+			return;                                                 \
+		}                                                               \
+	} while (0)
+
+/* Those whose command is the request and nothing else. */
+#define SIMPLE_MUTATION(name, NAME)                                             \
+	static void on_##name(struct call *c, struct slice fields)              \
+	{                                                                       \
+		struct cmd_##name cmd = {0};                                    \
+		DECODE(wire_##name, req);                                       \
+		if (answered_before(c, &req.id))                                \
+			return;                                                 \
+		cmd.req = req;                                                  \
+		call_propose(c, fields, CMD_NUMBER_##NAME, &cmd);               \
+	}
+SIMPLE_MUTATION(link, LINK)
+SIMPLE_MUTATION(unlink, UNLINK)
+SIMPLE_MUTATION(rename, RENAME)
+SIMPLE_MUTATION(xattr_set, XATTR_SET)
+SIMPLE_MUTATION(release, RELEASE)
+SIMPLE_MUTATION(wrote, WROTE)
+
+static void on_make(struct call *c, struct slice fields)
+{
+	struct cmd_make cmd = {0};
+	int code;
+	DECODE(wire_make, req);
+
+	if (answered_before(c, &req.id))
+		return;
+	cmd.req = req;
+	/* No server for a first chunk is no reason to refuse the name: an empty file needs none. */
+	if ((req.flags & MAKE_CHUNK) && S_ISREG(req.mode))
+		cmd.n_members = place_new(c->m, cmd.members, &code);
+	call_propose(c, fields, CMD_NUMBER_MAKE, &cmd);
+}
+
+/* How far a truncation may go in one command: *ret is the size to cut to first, or `size`. */
+static int setattr_step(struct master *m, const struct wire_setattr *req, uint64_t *ret)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	uint64_t last[CHUNKS_FREED_MAX], n = 0;
+	struct row_inode row;
+	struct state_iter *it;
+	struct slice key, value;
+	struct key prefix, start;
+	int r = ns_inode(m->st, req->inode, &row, &backing);
+
+	*ret = req->size;
+	if (r < 0 || !S_ISREG(row.mode) || req->size >= row.size)
+		return 0; /* apply gives the answer */
+	start = key_file_chunk(req->inode, (req->size >> row.chunk_bits) +
+					       (req->size % (1ULL << row.chunk_bits) != 0));
+	prefix = key_prefix(start, 9);
+	r = state_iter_open(m->st, key_slice(&prefix), key_slice(&start), &it);
+	if (r < 0)
+		return r;
+	while ((r = state_iter_next(it, &key, &value)) == 1)
+		last[n++ % CHUNKS_FREED_MAX] = get_be64(key.data + 9);
+	state_iter_close(it);
+	if (n > CHUNKS_FREED_MAX)
+		*ret = last[n % CHUNKS_FREED_MAX] << row.chunk_bits;
+	return r;
+}
+
+static void setattr_step_done(struct master *m, void *arg, struct apply_result *result)
+{
+	struct call *c = arg;
+
+	if (result && result->status == 0)
+		client_handle(c, buf_slice(&c->fields));
+	else
+		call_fail(c, result ? result->status : ERR_SHUTDOWN, result ? result->text : NULL);
+	call_free(c);
+}
+
+static void on_setattr(struct call *c, struct slice fields)
+{
+	struct cmd_setattr cmd = {0};
+	uint64_t step;
+	DECODE(wire_setattr, req);
+
+	if (answered_before(c, &req.id))
+		return;
+	cmd.req = req;
+	if ((req.mask & SET_SIZE) && setattr_step(c->m, &req, &step) == 0 && step != req.size) {
+		struct call *kept = call_keep(c, fields);
+		if (!kept) {
+			call_fail(c, ERR_NOMEM, NULL);
+			return;
+		}
+		/* From the tail, as the master's own command; then the request again. */
+		cmd.req = (struct wire_setattr){.inode = req.inode, .mask = SET_SIZE, .size = step};
+		master_propose(c->m, CMD_NUMBER_SETATTR, &cmd, setattr_step_done, kept);
+		return;
+	}
+	call_propose(c, fields, CMD_NUMBER_SETATTR, &cmd);
+}
+
+static void on_chunk_for_write(struct call *c, struct slice fields)
+{
+	struct cmd_chunk_make cmd = {0};
+	struct wire_chunk_reply rep = {0};
+	uint64_t pending;
+	uint32_t drop = 0;
+	struct err err = {0};
+	int r, code = 0;
+	DECODE(wire_chunk_for_write, req);
+
+	if (answered_before(c, &req.id))
+		return;
+	r = query_getattr(c->m->st, req.inode, &rep.attr, &err);
+	if (r == 0)
+		r = query_chunk_at(c->m->st, req.inode, req.index, &rep.chunk, &pending, &err);
+	if (r < 0) {
+		call_fail(c, r, err.text);
+		return;
+	}
+	if (r == 0) {
+		cmd.req = req;
+		cmd.n_members = place_new(c->m, cmd.members, &code);
+		if (cmd.n_members == 0)
+			call_fail(c, code, NULL);
+		else
+			call_propose(c, fields, CMD_NUMBER_CHUNK_MAKE, &cmd);
+		return;
+	}
+	/* Writers get only complete sets: a member that cannot serve is left out first. */
+	for (unsigned i = 0; i < rep.chunk.n_replicas; i++)
+		if (!replica_usable(c->m, rep.chunk.id, rep.chunk.replicas[i].server))
+			drop = rep.chunk.replicas[i].server;
+	if (pending || drop) {
+		struct cs *cs = csreg_find(&c->m->servers, drop);
+		/* One that is only marked is mended by the raise, not left out. */
+		wait_for_raise(c, fields, rep.chunk.id, cs_up(cs) ? 0 : drop);
+		return;
+	}
+	chunk_locate(c->m, &rep.chunk);
+	peer_reply(c->peer, &c->h, &rep);
+}
+
+static void fault_done(void *arg, int code)
+{
+	struct call *c = arg;
+	struct wire_empty empty;
+
+	if (code < 0)
+		call_fail(c, code, NULL);
+	else
+		peer_reply(c->peer, &c->h, &empty);
+	call_free(c);
+}
+
+static bool members_without_room(struct master *m, const struct row_chunk *row)
+{
+	for (unsigned i = 0; i < row->n_members; i++) {
+		struct cs *cs = csreg_find(&m->servers, row->members[i].server);
+		if (cs_up(cs) && cs->free_bytes >= PLACE_FREE_BYTES_MIN)
+			return false;
+	}
+	return true;
+}
+
+static void on_chunk_fault(struct call *c, struct slice fields)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_empty empty;
+	struct row_chunk row;
+	struct call *kept;
+	struct cs *cs;
+	bool member = false, content;
+	DECODE(wire_chunk_fault, req);
+
+	cs = csreg_find(&c->m->servers, req.server);
+	log_warn("%s: chunk %016llx v%u on %s (%u): %s: %s (%.*s)", c->peer->name,
+		 (unsigned long long)req.chunk, req.version, cs ? cs->addr : "?", req.server,
+		 req.writing ? "write" : "read", err_text(req.reason),
+		 (int)(req.text.len < 200 ? req.text.len : 200), (const char *)req.text.data);
+	if (state_get_row_chunk(c->m->st, key_chunk(req.chunk), &row, &backing) == 1 &&
+	    row.version == req.version) {
+		for (unsigned i = 0; i < row.n_members; i++)
+			member |= row.members[i].server == req.server;
+	}
+	content = req.reason == ERR_CHECKSUM || req.reason == ERR_CORRUPT ||
+		  req.reason == ERR_NO_CHUNK || req.reason == ERR_IO;
+	if (!member || (!req.writing && !content)) {
+		peer_reply(c->peer, &c->h, &empty);
+		return;
+	}
+	if (req.reason == ERR_NOSPC && members_without_room(c->m, &row)) {
+		call_fail(c, ERR_NOSPC, NULL);
+		return;
+	}
+	if (content)
+		csreg_mark(&c->m->servers, req.chunk, req.server, MARK_DAMAGED);
+	if (!req.writing) {
+		/* Readers have others to go to: mended in the background. */
+		repair_now(c->m, req.chunk);
+		peer_reply(c->peer, &c->h, &empty);
+		return;
+	}
+	kept = call_keep(c, fields);
+	if (!kept)
+		call_fail(c, ERR_NOMEM, NULL);
+	else
+		raise_start(c->m, req.chunk, req.server, NULL, 0, fault_done, kept);
+}
+
+/* ---- sessions ---- */
+
+static void on_session_open(struct call *c, struct slice fields)
+{
+	struct cmd_session_open cmd;
+	DECODE(wire_session_open, req);
+
+	cmd.req = req;
+	call_propose(c, fields, CMD_NUMBER_SESSION_OPEN, &cmd);
+}
+
+static void on_session_ping(struct call *c, struct slice fields)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_session row;
+	struct wire_empty empty;
+	int r;
+	DECODE(wire_session_ref, req);
+
+	r = state_get_row_session(c->m->st, key_session(req.session), &row, &backing);
+	if (r != 1) {
+		call_fail(c, r < 0 ? r : ERR_STALE, "this session has expired");
+		return;
+	}
+	session_seen(c->m, req.session);
+	peer_reply(c->peer, &c->h, &empty);
+}
+
+static void on_session_close(struct call *c, struct slice fields)
+{
+	struct wire_empty empty;
+	DECODE(wire_session_ref, req);
+
+	session_close(c->m, req.session);
+	peer_reply(c->peer, &c->h, &empty);
+}
+
+/* ---- reads ---- */
+
+static void answer(struct call *c, int r, const struct err *err, const void *reply)
+{
+	if (r < 0)
+		call_fail(c, r, err->text);
+	else
+		peer_reply(c->peer, &c->h, reply);
+}
+
+static void on_lookup(struct call *c, struct slice fields)
+{
+	struct wire_attr_reply rep = {0};
+	struct err err = {0};
+	DECODE(wire_name_ref, req);
+	answer(c, query_lookup(c->m->st, &req, &rep, &err), &err, &rep);
+}
+
+static void on_getattr(struct call *c, struct slice fields)
+{
+	struct wire_attr_reply rep = {0};
+	struct err err = {0};
+	DECODE(wire_inode_ref, req);
+	answer(c, query_getattr(c->m->st, req.inode, &rep.attr, &err), &err, &rep);
+}
+
+static void on_readdir(struct call *c, struct slice fields)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_readdir_reply rep = {0};
+	struct err err = {0};
+	DECODE(wire_readdir, req);
+	answer(c, query_readdir(c->m->st, &req, &rep, &backing, &err), &err, &rep);
+}
+
+static void on_readlink(struct call *c, struct slice fields)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_readlink_reply rep = {0};
+	struct err err = {0};
+	DECODE(wire_inode_ref, req);
+	answer(c, query_readlink(c->m->st, req.inode, &rep, &backing, &err), &err, &rep);
+}
+
+static void on_xattr_get(struct call *c, struct slice fields)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_xattr_reply rep = {0};
+	struct err err = {0};
+	DECODE(wire_xattr_get, req);
+	answer(c, query_xattr_get(c->m->st, &req, &rep, &backing, &err), &err, &rep);
+}
+
+static void on_xattr_list(struct call *c, struct slice fields)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_xattr_reply rep = {0};
+	struct err err = {0};
+	DECODE(wire_inode_ref, req);
+	answer(c, query_xattr_list(c->m->st, req.inode, &rep, &backing, &err), &err, &rep);
+}
+
+static void on_locate(struct call *c, struct slice fields)
+{
+	struct wire_locate_reply rep = {0};
+	struct err err = {0};
+	uint64_t pending;
+	int r;
+	DECODE(wire_locate, req);
+
+	r = query_locate(c->m->st, &req, &rep, &pending, &err);
+	if (r == 0 && pending) {
+		wait_for_raise(c, fields, pending, 0);
+		return;
+	}
+	for (unsigned i = 0; r == 0 && i < rep.n_chunks; i++)
+		chunk_locate(c->m, &rep.chunks[i]);
+	answer(c, r, &err, &rep);
+}
+
+static void on_statfs(struct call *c, struct slice fields)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_statfs_reply rep = {0};
+	struct row_policy policy;
+	struct row_meta meta;
+	struct cs *cs, *next;
+
+	HASH_ITER(hh, c->m->servers.by_id, cs, next) {
+		if (cs_up(cs)) {
+			rep.total_bytes += cs->total_bytes;
+			rep.free_bytes += cs->free_bytes;
+		}
+	}
+	if (state_get_row_policy(c->m->st, key_policy(0), &policy, &backing) == 1) {
+		rep.total_bytes /= policy.copies;
+		rep.free_bytes /= policy.copies;
+	}
+	if (ns_meta(c->m->st, &meta, &backing) == 0)
+		rep.inodes = meta.inodes;
+	peer_reply(c->peer, &c->h, &rep);
+}
+
+static void put_server_status(struct buf *list, const struct cs *cs)
+{
+	char uuid[2 * UUID_BYTES + 1];
+	struct wire_server_status s = {
+		.id = cs->id, .addr = slice_str(cs->addr), .rack = slice_str(cs->rack),
+		.state = cs->state, .total_bytes = cs->total_bytes, .free_bytes = cs->free_bytes,
+		.chunks = cs->chunks, .disks = cs->disks, .disks_bad = cs->disks_bad,
+	};
+
+	for (unsigned i = 0; i < UUID_BYTES; i++)
+		snprintf(uuid + 2 * i, 3, "%02x", cs->uuid[i]);
+	s.uuid = slice_str(uuid);
+	WIRE_LIST_PUT(wire_server_status, list, &s);
+}
+
+static void on_cluster_status(struct call *c, struct slice fields)
+{
+	_cleanup_buf_ struct buf backing = {0}, list = {0};
+	struct wire_cluster_status rep = {0};
+	struct row_meta meta;
+	struct cs *cs, *next;
+	int r = ns_meta(c->m->st, &meta, &backing);
+
+	if (r < 0) {
+		call_fail(c, r, NULL);
+		return;
+	}
+	HASH_ITER(hh, c->m->servers.by_id, cs, next)
+		put_server_status(&list, cs);
+	rep = (struct wire_cluster_status){
+		.cluster = meta.cluster, .applied = meta.applied,
+		.durable = store_durable(c->m->store), .inodes = meta.inodes,
+		.chunks = meta.chunks, .chunks_under_goal = meta.under_goal,
+		.chunks_pending = meta.pending, .garbage = meta.garbage,
+		.sessions = meta.sessions, .servers = buf_slice(&list),
+	};
+	peer_reply(c->peer, &c->h, &rep);
+}
+
+/* ---- dispatch ---- */
+
+static const struct {
+	uint16_t op;
+	void (*handle)(struct call *c, struct slice fields);
+} client_handlers[] = {
+	{OP_SESSION_OPEN, on_session_open}, {OP_SESSION_PING, on_session_ping},
+	{OP_SESSION_CLOSE, on_session_close}, {OP_LOOKUP, on_lookup}, {OP_GETATTR, on_getattr},
+	{OP_SETATTR, on_setattr}, {OP_READDIR, on_readdir}, {OP_MAKE, on_make},
+	{OP_LINK, on_link}, {OP_UNLINK, on_unlink}, {OP_RENAME, on_rename},
+	{OP_RELEASE, on_release}, {OP_READLINK, on_readlink}, {OP_XATTR_SET, on_xattr_set},
+	{OP_XATTR_GET, on_xattr_get}, {OP_XATTR_LIST, on_xattr_list}, {OP_STATFS, on_statfs},
+	{OP_LOCATE, on_locate}, {OP_CHUNK_FOR_WRITE, on_chunk_for_write}, {OP_WROTE, on_wrote},
+	{OP_CHUNK_FAULT, on_chunk_fault}, {OP_CLUSTER_STATUS, on_cluster_status},
+};
+
+static void client_handle(struct call *c, struct slice fields)
+{
+	for (size_t i = 0; i < ARRAY_LEN(client_handlers); i++) {
+		if (client_handlers[i].op == c->h.op) {
+			client_handlers[i].handle(c, fields);
+			return;
+		}
+	}
+	call_fail(c, ERR_PROTOCOL, "not a request of clients");
+}
+
+void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
+			struct slice fields)
+{
+	struct call c = {.m = m, .peer = peer, .h = *h};
+
+	if (h->flags & WIRE_REPLY) {
+		peer_close(peer, "sent a reply to nothing");
+		return;
+	}
+	client_handle(&c, fields);
+}

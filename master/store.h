@@ -1,0 +1,39 @@
+/* LevelDB, and the thread that writes to it. The only user of LevelDB.
+ *
+ * The loop thread reads at any time; the store thread writes one frozen level of the state after
+ * the other, each as one synced WriteBatch. A LevelDB error is sticky and ends the process: the
+ * loop learns of it from store_collect().
+ */
+#ifndef CAIRN_MASTER_STORE_H
+#define CAIRN_MASTER_STORE_H
+
+#include "master/state.h"
+
+struct store;
+
+/* Opens (creating if missing) the database in `dir`. Errors name dir and LevelDB's reason; a
+ * database that another process has open is refused. */
+int store_open(const char *dir, int64_t cache_bytes, struct store **ret, struct err *err);
+/* Stops the thread (after a write in progress) and closes. NULL is fine. */
+void store_close(struct store *s);
+
+const struct state_base *store_base(struct store *s);
+
+/* Starts the thread. `written` is called on it after each batch (also a failed one): it wakes the
+ * loop. `applied`: the index that the database holds now. */
+int store_start(struct store *s, uint64_t applied, void (*written)(void *arg), void *arg,
+		struct err *err);
+/* Hands over the frozen level of st, whose last entry is `index`. Loop thread; the store is idle. */
+void store_submit(struct store *s, const struct state *st, uint64_t index);
+bool store_idle(struct store *s);
+/* Loop thread: 1 when the submitted batch is durable (thaw the state), 0 when nothing has ended,
+ * negative when writing failed. */
+int store_collect(struct store *s, struct err *err);
+
+/* The index up to which the database is durable. Any thread. */
+uint64_t store_durable(struct store *s);
+/* Waits until that is at least `index`: 0, or ERR_SHUTDOWN / ERR_IO when it never will be. Never
+ * on the loop thread. */
+int store_wait_durable(struct store *s, uint64_t index);
+
+#endif
