@@ -1,0 +1,428 @@
+/* cairn-master: wiring only. */
+#include <errno.h>
+#include <openssl/rand.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/conf.h"
+#include "common/log.h"
+#include "master/master.h"
+
+/* Above this much unwritten state clients are not read from until the store has caught up. */
+enum { ACTIVE_BYTES_MAX = 64 << 20 };
+
+static struct master master;
+
+static const struct conf_option master_option_rows[] = {
+	{"data_dir", CONF_STRING, &master.o.data_dir, "/var/lib/cairn/master", 0, 0,
+	 "where the log and the database are"},
+	{"listen", CONF_STRING, &master.o.listen, "127.0.0.1:7400", 0, 0, "HOST:PORT to serve on"},
+	{"key_file", CONF_STRING, &master.o.key_file, "/etc/cairn/key", 0, 0,
+	 "the cluster's shared key"},
+	{"replicas", CONF_INT, &master.o.replicas, "3", 1, REPLICAS_MAX, "copies of each chunk"},
+	{"heartbeat", CONF_TIME, &master.o.heartbeat_ms, "1s", 10, 60000,
+	 "how often chunkservers report"},
+	{"dead_after", CONF_TIME, &master.o.dead_after_ms, "5s", 50, 600000,
+	 "a chunkserver silent for so long is down"},
+	{"session_ttl", CONF_TIME, &master.o.session_ttl_ms, "60s", 1000, 3600000,
+	 "a client silent for so long is gone"},
+	{"cache_size", CONF_SIZE, &master.o.cache_bytes, "64M", 1 << 20, INT64_MAX,
+	 "memory for database blocks"},
+	{"raise_timeout", CONF_TIME, &master.o.raise_timeout_ms, "3s", 50, 600000,
+	 "how long a member may take to answer a change of a chunk's version"},
+	{"repair_delay", CONF_TIME, &master.o.repair_delay_ms, "60s", 0, 86400000,
+	 "how long a chunk lacks copies before new ones are made"},
+	{"repair_max", CONF_INT, &master.o.repair_max, "4", 1, 1000, "copies made at once"},
+	{"max_connections", CONF_INT, &master.o.max_connections, "4096", 4, 1000000,
+	 "connections at once"},
+	{"log_level", CONF_STRING, &master.o.log_level, "info", 0, 0, "error, warn, info or debug"},
+	{"name", CONF_STRING, &master.o.name, "master", 0, 0, "shown in the log"},
+	{0},
+};
+static const struct conf master_conf = {
+	.program = "cairn-master", .section = "master",
+	.default_path = "/etc/cairn/master.conf",
+	.usage = "cairn-master [OPTION...]: keeps a cluster's names and chunk locations.",
+	.options = master_option_rows,
+};
+
+/* ---- proposals ---- */
+
+struct pending {
+	struct master *m;
+	void (*done)(struct master *m, void *arg, struct apply_result *result);
+	void *arg;
+};
+
+/* What an applied command asks the leader to carry out. */
+static void carry_out(struct master *m, const struct apply_result *result)
+{
+	for (unsigned i = 0; i < result->n_raises; i++)
+		raise_start(m, result->raises[i], 0, NULL, 0, NULL, NULL);
+	m->garbage_due |= result->garbage;
+	m->reclaim_due |= result->reclaim;
+}
+
+static void proposed(void *arg, struct apply_result *result)
+{
+	struct pending *p = arg;
+	struct master *m = p->m;
+
+	m->in_flight--;
+	if (result && !m->stopping)
+		carry_out(m, result);
+	p->done(m, p->arg, result);
+	free(p);
+}
+
+void master_propose(struct master *m, uint16_t number, const void *record,
+		    void (*done)(struct master *m, void *arg, struct apply_result *result),
+		    void *arg)
+{
+	_cleanup_buf_ struct buf entry = {0};
+	struct pending *p = malloc(sizeof(*p));
+	struct err err = {0};
+	int r = cmd_put(&entry, number, clock_now(), record);
+
+	if (!p || r < 0 || m->stopping) {
+		free(p);
+		done(m, arg, NULL);
+		return;
+	}
+	*p = (struct pending){.m = m, .done = done, .arg = arg};
+	m->in_flight++;
+	r = rlog_propose(m->log, buf_slice(&entry), proposed, p, &err);
+	if (r < 0) {
+		log_error("%s: not proposed: %s", cmd_name(number), err.text);
+		m->in_flight--;
+		free(p);
+		done(m, arg, NULL);
+	}
+}
+
+static void nobody(struct master *m, void *arg, struct apply_result *result)
+{
+}
+
+void master_propose_quietly(struct master *m, uint16_t number, const void *record)
+{
+	master_propose(m, number, record, nobody, NULL);
+}
+
+static int log_apply(void *arg, uint64_t index, struct slice entry, struct apply_result *ret,
+		     struct err *err)
+{
+	struct master *m = arg;
+	int r = apply_entry(m->st, index, entry, ret, err);
+
+	if (r >= 0 && index > m->applied)
+		m->applied = index;
+	return r;
+}
+
+static int log_wait_durable(void *arg, uint64_t index)
+{
+	struct master *m = arg;
+	return store_wait_durable(m->store, index);
+}
+
+/* ---- state to disk ---- */
+
+static void store_push(struct master *m)
+{
+	if (store_idle(m->store) && state_freeze(m->st))
+		store_submit(m->store, m->st, m->applied);
+}
+
+static void on_written(uv_async_t *async)
+{
+	struct master *m = async->data;
+	struct err err = {0};
+	int r = store_collect(m->store, &err);
+
+	if (r < 0) {
+		log_error("%s", err_message(&err));
+		exit(1);
+	}
+	if (r == 1) {
+		state_thaw(m->st);
+		store_push(m);
+	}
+}
+
+static void wake_loop(void *arg)
+{
+	struct master *m = arg;
+	uv_async_send(&m->written);
+}
+
+static void on_flush(uv_prepare_t *prepare)
+{
+	struct master *m = prepare->data;
+
+	store_push(m);
+	if (m->server)
+		server_pause(m->server, state_active_bytes(m->st) > ACTIVE_BYTES_MAX);
+}
+
+/* ---- messages ---- */
+
+static void on_message(void *arg, struct peer *peer, const struct wire_header *h,
+		       struct slice fields)
+{
+	struct master *m = arg;
+
+	if (!m->ready || m->stopping)
+		peer_fail(peer, h, ERR_NOT_LEADER, m->stopping ? "the master is stopping"
+							       : "the master is starting");
+	else if (peer->auth.peer_role == ROLE_CHUNKSERVER)
+		rpc_cs_message(m, peer, h, fields);
+	else if (peer->auth.peer_role == ROLE_CLIENT)
+		rpc_client_message(m, peer, h, fields);
+	else
+		peer_close(peer, "has no role here");
+}
+
+static void on_gone(void *arg, struct peer *peer)
+{
+	struct cs *cs = peer->owner;
+
+	if (!cs)
+		return;
+	log_warn("chunkserver %s (%u): connection lost", cs->addr, cs->id);
+	cs_unlink(cs);
+}
+
+/* ---- life ---- */
+
+static void closed_all(struct master *m);
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct master *m = timer->data;
+
+	m->ticks++;
+	if (m->stopping) {
+		closed_all(m);
+		return;
+	}
+	csreg_tick(&m->servers, m->o.dead_after_ms);
+	if (!m->ready)
+		return;
+	raise_tick(m);
+	session_tick(m);
+	repair_tick(m);
+}
+
+static void on_log_closed(void *arg)
+{
+	struct master *m = arg;
+	m->log_closed = true;
+}
+
+/* Stopping, step by step, looked at in every tick: connections are closed, what was proposed has
+ * ended, the state is written, the log is closed; then the loop has nothing left and ends. */
+static void closed_all(struct master *m)
+{
+	if (m->in_flight > 0 || !store_idle(m->store))
+		return;
+	store_push(m);
+	if (!store_idle(m->store))
+		return;
+	if (m->log) {
+		rlog_close(m->log, on_log_closed, m);
+		m->log = NULL;
+		return;
+	}
+	if (!m->log_closed)
+		return;
+	uv_close((uv_handle_t *)&m->tick, NULL);
+	uv_close((uv_handle_t *)&m->written, NULL);
+	uv_close((uv_handle_t *)&m->flush, NULL);
+}
+
+static void on_signal(uv_signal_t *signal, int signum)
+{
+	struct master *m = signal->data;
+
+	if (m->stopping)
+		return;
+	log_info("stopping");
+	m->stopping = true;
+	if (m->server)
+		server_close(m->server);
+	for (size_t i = 0; i < ARRAY_LEN(m->signals); i++)
+		uv_close((uv_handle_t *)&m->signals[i], NULL);
+}
+
+static void fatal(const char *what)
+{
+	log_error("%s", what);
+	exit(1);
+}
+
+static void on_policy_set(struct master *m, void *arg, struct apply_result *result)
+{
+	if (result && result->status < 0)
+		log_warn("replicas = %lld is not taken over: %s", (long long)m->o.replicas,
+			 result->text);
+}
+
+static void serve(struct master *m)
+{
+	static const struct server_handlers handlers = {on_message, on_gone, &master};
+	_cleanup_buf_ struct buf backing = {0};
+	struct cmd_set_policy policy = {.copies = (uint32_t)m->o.replicas};
+	struct row_policy row;
+	char addr[ADDR_BYTES_MAX];
+	struct err err = {0};
+
+	if (session_load(m, &err) < 0 ||
+	    server_open(m->loop, m->o.listen, &m->key, m->o.max_connections, &handlers, &m->server,
+			addr, &err) < 0)
+		fatal(err_message(&err));
+	m->ready = true;
+	if (raise_resume(m) < 0)
+		fatal("reading the pending raises failed");
+	if (state_get_row_policy(m->st, key_policy(0), &row, &backing) == 1 &&
+	    row.copies != policy.copies)
+		master_propose(m, CMD_NUMBER_SET_POLICY, &policy, on_policy_set, NULL);
+	log_info("ready on %s, entry %llu", addr, (unsigned long long)m->applied);
+}
+
+static void on_formatted(struct master *m, void *arg, struct apply_result *result)
+{
+	if (!result || result->status < 0)
+		fatal("a new cluster could not be set up");
+	serve(m);
+}
+
+/* All old entries are applied. */
+static void on_log_ready(void *arg)
+{
+	struct master *m = arg;
+	_cleanup_buf_ struct buf backing = {0};
+	uint8_t random[UUID_BYTES + HASH_KEY_BYTES];
+	struct cmd_format cmd = {.copies = (uint32_t)m->o.replicas};
+	struct row_meta meta;
+
+	if (ns_meta(m->st, &meta, &backing) == 0 && meta.next_inode) {
+		serve(m);
+		return;
+	}
+	if (RAND_bytes(random, sizeof(random)) != 1)
+		fatal("no random bytes");
+	cmd.cluster = slice_of(random, UUID_BYTES);
+	cmd.hash_key = slice_of(random + UUID_BYTES, HASH_KEY_BYTES);
+	log_info("new cluster, %u replicas", cmd.copies);
+	master_propose(m, CMD_NUMBER_FORMAT, &cmd, on_formatted, NULL);
+}
+
+static int make_dir(const char *path, struct err *err)
+{
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return err_set_errno(err, errno, "data directory %s", path);
+	return 0;
+}
+
+static int open_state(struct master *m, struct err *err)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	char db[4096];
+	struct row_meta meta;
+	int r;
+
+	snprintf(db, sizeof(db), "%s/db", m->o.data_dir);
+	r = make_dir(m->o.data_dir, err);
+	if (r == 0)
+		r = store_open(db, m->o.cache_bytes, &m->store, err);
+	if (r == 0)
+		r = state_new(store_base(m->store), &m->st);
+	if (r < 0)
+		return r;
+	r = ns_meta(m->st, &meta, &backing);
+	if (r < 0 && r != ERR_NOENT)
+		return err_set(err, r, "database %s: %s", db, err_text(r));
+	m->applied = r == 0 ? meta.applied : 0;
+	if (r == 0 && meta.level > SCHEMA_LEVEL)
+		return err_set(err, ERR_VERSION, "database %s has feature level %u, this program "
+			       "knows %u", db, meta.level, SCHEMA_LEVEL);
+	return store_start(m->store, m->applied, wake_loop, m, err);
+}
+
+static int open_log(struct master *m, struct err *err)
+{
+	char dir[4096];
+	struct rlog_options options = {.loop = m->loop, .dir = dir, .applied = m->applied,
+				       .apply = log_apply, .wait_durable = log_wait_durable,
+				       .arg = m};
+	int r;
+
+	snprintf(dir, sizeof(dir), "%s/raft", m->o.data_dir);
+	r = make_dir(dir, err);
+	return r < 0 ? r : rlog_open(&options, on_log_ready, &m->log, err);
+}
+
+static void open_loop(struct master *m)
+{
+	static const int signals[] = {SIGTERM, SIGINT};
+
+	m->loop = uv_default_loop();
+	uv_async_init(m->loop, &m->written, on_written);
+	uv_timer_init(m->loop, &m->tick);
+	uv_prepare_init(m->loop, &m->flush);
+	m->written.data = m->tick.data = m->flush.data = m;
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+		uv_signal_init(m->loop, &m->signals[i]);
+		m->signals[i].data = m;
+		uv_signal_start(&m->signals[i], on_signal, signals[i]);
+	}
+	uv_timer_start(&m->tick, on_tick, MASTER_TICK_MS, MASTER_TICK_MS);
+	uv_prepare_start(&m->flush, on_flush);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+	struct master *m = &master;
+	enum log_level level;
+	struct err err = {0};
+	int r = conf_load(&master_conf, argc, argv, NULL, &err);
+
+	if (r > 0)
+		return 0;
+	if (r == 0 && log_level_parse(m->o.log_level, &level) < 0)
+		r = err_set(&err, ERR_CONFIG, "log_level: \"%s\" is none of error, warn, info, debug",
+			    m->o.log_level);
+	if (r == 0)
+		log_setup(m->o.name, level);
+	if (r == 0)
+		r = auth_key_load(m->o.key_file, &m->key, &err);
+	if (r == 0) {
+		open_loop(m);
+		r = open_state(m, &err);
+	}
+	if (r == 0)
+		r = open_log(m, &err);
+	if (r < 0) {
+		log_error("%s", err_message(&err));
+		return 1;
+	}
+	uv_run(m->loop, UV_RUN_DEFAULT);
+	raise_free_all(m);
+	repair_free(m);
+	session_free_all(m);
+	csreg_free(&m->servers);
+	state_free(m->st);
+	store_close(m->store);
+	server_free(m->server);
+	auth_key_clear(&m->key);
+	conf_release(&master_conf);
+	uv_loop_close(m->loop);
+	log_info("stopped");
+	return m->exit_status;
+}
