@@ -175,6 +175,7 @@ static int rlog_start(struct rlog *log, struct err *err)
 	r = raft_uv_init(&log->io, log->o.loop, log->o.dir, &log->transport);
 	if (r != 0)
 		return err_set(err, ERR_IO, "log %s: %s", log->o.dir, log->io.errmsg);
+	log->io.version = 2; /* it has async_work, and does not say so */
 	raft_uv_set_auto_recovery(&log->io, false);
 	r = raft_init(&log->raft, &log->io, &log->fsm, RLOG_ID, rlog_address);
 	if (r != 0)
