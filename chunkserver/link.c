@@ -1,0 +1,533 @@
+#include "chunkserver/link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <utlist.h>
+
+#include "chunkserver/pull.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/conn.h"
+#include "common/log.h"
+
+enum { LINK_WORKERS = 4, LINK_QUEUE_MAX = 4096, LINK_BACKOFF_MIN_MS = 100,
+       LINK_BACKOFF_MAX_MS = 2000, LINK_IO_MS = 5000, LINK_REPORT_MS = 30000 };
+
+struct item {
+	struct wire_header h; /* commands */
+	struct buf bytes;     /* a command's fields, or an encoded message to send */
+	struct item *prev, *next;
+};
+
+struct queue {
+	struct item *items;
+	unsigned n;
+};
+
+struct link {
+	struct link_options o;
+	struct store *store;
+	struct conn *conn; /* the link thread's */
+	uint32_t heartbeat_ms;
+	pthread_t thread, workers[LINK_WORKERS];
+	unsigned n_workers;
+	int wake_fd; /* eventfd: the out queue has something, or stop */
+	/* Protected by lock. */
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	struct queue commands, out;
+	uint64_t generation; /* of the connection: answers to an older one are dropped */
+	bool up, stopping;
+	uint64_t next_id;
+};
+
+/* ---- queues ---- */
+
+static void item_free(struct item *i)
+{
+	if (i)
+		buf_release(&i->bytes);
+	free(i);
+}
+
+static bool queue_add(struct queue *q, struct item *i)
+{
+	if (!i || buf_status(&i->bytes) < 0 || q->n >= LINK_QUEUE_MAX) {
+		item_free(i);
+		return false;
+	}
+	DL_APPEND(q->items, i);
+	q->n++;
+	return true;
+}
+
+static struct item *queue_take(struct queue *q)
+{
+	struct item *i = q->items;
+	if (i) {
+		DL_DELETE(q->items, i);
+		q->n--;
+	}
+	return i;
+}
+
+static void queue_clear(struct queue *q)
+{
+	struct item *i;
+	while ((i = queue_take(q)) != NULL)
+		item_free(i);
+}
+
+static void wake(struct link *l)
+{
+	uint64_t one = 1;
+	if (write(l->wake_fd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: it is awake */
+}
+
+/* Queues a message for the link thread to send. */
+static void send_later(struct link *l, struct item *i)
+{
+	bool queued = false;
+
+	pthread_mutex_lock(&l->lock);
+	if (l->up)
+		queued = queue_add(&l->out, i);
+	else
+		item_free(i);
+	pthread_mutex_unlock(&l->lock);
+	if (queued)
+		wake(l);
+}
+
+static void send_request(struct link *l, uint16_t op, const void *m)
+{
+	struct item *i = calloc(1, sizeof(*i));
+	uint64_t id;
+
+	pthread_mutex_lock(&l->lock);
+	id = l->next_id++;
+	pthread_mutex_unlock(&l->lock);
+	if (i && wire_put_request(&i->bytes, op, id, 0, m, 0) == 0)
+		send_later(l, i);
+	else
+		item_free(i);
+}
+
+void link_damage(struct link *l, const struct wire_have *have)
+{
+	_cleanup_buf_ struct buf list = {0};
+	struct wire_cs_damage m;
+
+	WIRE_LIST_PUT(wire_have, &list, have);
+	m.have = buf_slice(&list);
+	send_request(l, OP_CS_DAMAGE, &m);
+}
+
+void link_fault(struct link *l, uint64_t chunk, uint32_t version, uint32_t server, int reason)
+{
+	struct wire_chunk_fault m = {.chunk = chunk, .version = version, .server = server,
+				     .writing = 1, .reason = reason};
+	send_request(l, OP_CHUNK_FAULT, &m);
+}
+
+/* ---- commands ---- */
+
+static int do_delete(struct link *l, const struct wire_chunk_delete *req, struct err *err)
+{
+	struct cursor list = cursor_slice(req->have), item;
+	int r;
+
+	while ((r = wire_list_next(&list, &item)) == 1) {
+		struct wire_have have;
+		r = wire_have_get(&item, &have);
+		if (r == 0)
+			r = store_delete(l->store, have.id, have.version, err);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
+static int run_command(struct link *l, const struct item *cmd, struct buf *out, struct err *err)
+{
+	struct cursor c = cursor_slice(buf_slice(&cmd->bytes));
+	union {
+		struct wire_chunk_raise raise;
+		struct wire_chunk_pull pull;
+		struct wire_chunk_delete delete;
+	} req;
+	struct wire_chunk_state state = {0};
+	struct wire_empty empty;
+	int r;
+
+	switch (cmd->h.op) {
+	case OP_CHUNK_RAISE:
+		r = wire_chunk_raise_get(&c, &req.raise);
+		if (r == 0)
+			r = store_raise(l->store, &req.raise, deadline_in(2000), &state, err);
+		break;
+	case OP_CHUNK_PULL:
+		r = wire_chunk_pull_get(&c, &req.pull);
+		if (r == 0)
+			r = pull_chunk(l->store, l->o.key, l->o.name, &req.pull, &state, err);
+		break;
+	case OP_CHUNK_DELETE:
+		r = wire_chunk_delete_get(&c, &req.delete);
+		if (r == 0)
+			r = do_delete(l, &req.delete, err);
+		return r < 0 ? r : wire_put_reply(out, cmd->h.op, cmd->h.id, 0, &empty, 0);
+	default:
+		return err_set(err, ERR_PROTOCOL, "not a command of the master");
+	}
+	return r < 0 ? r : wire_put_reply(out, cmd->h.op, cmd->h.id, cmd->h.trace, &state, 0);
+}
+
+static void *worker(void *arg)
+{
+	struct link *l = arg;
+
+	pthread_mutex_lock(&l->lock);
+	for (;;) {
+		struct item *cmd, *answer;
+		struct err err = {0};
+		uint64_t generation;
+		int r;
+		while (!l->commands.items && !l->stopping)
+			pthread_cond_wait(&l->work, &l->lock);
+		if (l->stopping)
+			break;
+		cmd = queue_take(&l->commands);
+		generation = l->generation;
+		pthread_mutex_unlock(&l->lock);
+		answer = calloc(1, sizeof(*answer));
+		r = answer ? run_command(l, cmd, &answer->bytes, &err) : ERR_NOMEM;
+		if (r < 0 && answer) {
+			log_info("%s: %s", wire_op_name(cmd->h.op), err.text[0] ? err.text
+										: err_text(r));
+			buf_clear(&answer->bytes);
+			wire_put_failure(&answer->bytes, cmd->h.op, cmd->h.id, cmd->h.trace, r,
+					 err.text[0] ? err.text : err_text(r), 0);
+		}
+		item_free(cmd);
+		pthread_mutex_lock(&l->lock);
+		if (l->up && generation == l->generation)
+			queue_add(&l->out, answer);
+		else
+			item_free(answer);
+		wake(l);
+	}
+	pthread_mutex_unlock(&l->lock);
+	return NULL;
+}
+
+/* ---- the link thread ---- */
+
+static bool stopping(struct link *l)
+{
+	bool stop;
+	pthread_mutex_lock(&l->lock);
+	stop = l->stopping;
+	pthread_mutex_unlock(&l->lock);
+	return stop;
+}
+
+static void take_command(struct link *l, const struct wire_header *h, const struct buf *fields)
+{
+	struct item *i = calloc(1, sizeof(*i));
+
+	if (i) {
+		i->h = *h;
+		buf_append_slice(&i->bytes, buf_slice(fields));
+	}
+	pthread_mutex_lock(&l->lock);
+	queue_add(&l->commands, i);
+	pthread_cond_signal(&l->work);
+	pthread_mutex_unlock(&l->lock);
+}
+
+static int flush_out(struct link *l, struct err *err)
+{
+	for (;;) {
+		struct item *i;
+		int r;
+		pthread_mutex_lock(&l->lock);
+		i = queue_take(&l->out);
+		pthread_mutex_unlock(&l->lock);
+		if (!i)
+			return 0;
+		r = conn_send(l->conn, buf_slice(&i->bytes), NULL, 0, deadline_in(LINK_IO_MS), err);
+		item_free(i);
+		if (r < 0)
+			return r;
+	}
+}
+
+/* A request whose answer is needed before going on; commands that come meanwhile are taken. */
+static int link_call(struct link *l, uint16_t op, const void *m, void *ret, struct buf *fields,
+		     struct err *err)
+{
+	_cleanup_buf_ struct buf out = {0};
+	int64_t deadline = deadline_in(LINK_REPORT_MS);
+	struct wire_header h;
+	uint64_t id;
+	int r;
+
+	pthread_mutex_lock(&l->lock);
+	id = l->next_id++;
+	pthread_mutex_unlock(&l->lock);
+	r = wire_put_request(&out, op, id, 0, m, 0);
+	if (r == 0)
+		r = conn_send(l->conn, buf_slice(&out), NULL, 0, deadline, err);
+	while (r == 0) {
+		r = conn_recv(l->conn, &h, fields, deadline, err);
+		if (r < 0)
+			break;
+		if (!(h.flags & WIRE_REPLY))
+			take_command(l, &h, fields);
+		else if (h.id == id)
+			return wire_get_reply(&h, buf_slice(fields), ret, NULL, err);
+		r = flush_out(l, err);
+	}
+	return r;
+}
+
+static int link_register(struct link *l, struct err *err)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct wire_cs_register req = {
+		.uuid = store_uuid(l->store), .cluster = store_cluster(l->store),
+		.addr = slice_str(l->o.addr), .rack = slice_str(l->o.rack),
+		.host = slice_str(l->o.host),
+	};
+	struct wire_cs_registered rep;
+	int r = link_call(l, OP_CS_REGISTER, &req, &rep, &fields, err);
+
+	if (r < 0)
+		return r;
+	l->heartbeat_ms = rep.heartbeat_ms ? rep.heartbeat_ms : 1000;
+	return store_join_cluster(l->store, rep.cluster, err);
+}
+
+static uint64_t range_of(uint64_t id)
+{
+	return id / REPORT_RANGE_IDS * REPORT_RANGE_IDS;
+}
+
+static int report_range(struct link *l, const struct wire_have *list, size_t n, uint64_t first,
+			struct err *err)
+{
+	_cleanup_buf_ struct buf have = {0}, fields = {0};
+	struct wire_cs_report req = {.first_id = first};
+	struct wire_empty empty;
+
+	for (size_t i = 0; i < n; i++)
+		if (range_of(list[i].id) == first)
+			WIRE_LIST_PUT(wire_have, &have, &list[i]);
+	if (buf_status(&have) < 0)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	req.have = buf_slice(&have);
+	return link_call(l, OP_CS_REPORT, &req, &empty, &fields, err);
+}
+
+/* One page of digests, from list[*at] on; the ranges that differ are reported at once. */
+static int report_page(struct link *l, const struct wire_have *list, size_t n, size_t *at,
+		       uint64_t *from_id, struct err *err)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	_cleanup_free_ struct wire_cs_digest *req = calloc(1, sizeof(*req));
+	_cleanup_free_ struct wire_cs_digest_reply *rep = calloc(1, sizeof(*rep));
+	int r;
+
+	if (!req || !rep)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	req->from_id = *from_id;
+	while (*at < n) {
+		uint64_t first = range_of(list[*at].id);
+		struct wire_range *range;
+		if (req->n_ranges == 0 || req->ranges[req->n_ranges - 1].first_id != first) {
+			if (req->n_ranges == REPORT_RANGES_MAX / 2)
+				break;
+			req->ranges[req->n_ranges++].first_id = first;
+		}
+		range = &req->ranges[req->n_ranges - 1];
+		range->count++;
+		range->digest ^= wire_have_digest(list[*at].id, list[*at].version,
+						  list[*at].flags);
+		(*at)++;
+	}
+	req->last = *at == n;
+	*from_id = *at < n ? range_of(list[*at].id) : UINT64_MAX;
+	r = link_call(l, OP_CS_DIGEST, req, rep, &fields, err);
+	for (unsigned i = 0; r == 0 && i < rep->n_differ; i++)
+		r = report_range(l, list, n, rep->differ[i], err);
+	return r;
+}
+
+static void send_heartbeat(struct link *l)
+{
+	struct wire_cs_heartbeat m = {.load = l->o.load()};
+
+	store_space(l->store, &m);
+	send_request(l, OP_CS_HEARTBEAT, &m);
+}
+
+static int link_report(struct link *l, struct err *err)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	_cleanup_free_ struct wire_have *list = NULL;
+	struct wire_cs_heartbeat space = {0};
+	struct wire_empty empty;
+	uint64_t from_id = 0;
+	size_t n = 0, at = 0;
+	int r;
+
+	store_space(l->store, &space);
+	r = link_call(l, OP_CS_HEARTBEAT, &space, &empty, &fields, err);
+	if (r == 0)
+		r = store_list(l->store, &list, &n);
+	do {
+		if (r == 0)
+			r = report_page(l, list, n, &at, &from_id, err);
+	} while (r == 0 && at < n);
+	if (r == 0)
+		r = link_call(l, OP_CS_READY, &empty, &empty, &fields, err);
+	return r;
+}
+
+/* Until the link breaks. */
+static int link_serve(struct link *l, struct err *err)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	int64_t next_beat = clock_ms();
+	int r = 0;
+
+	while (r == 0 && !stopping(l)) {
+		struct pollfd p[2] = {{.fd = l->conn->fd, .events = POLLIN},
+				      {.fd = l->wake_fd, .events = POLLIN}};
+		uint64_t count;
+		if (clock_ms() >= next_beat) {
+			send_heartbeat(l);
+			next_beat = deadline_in(l->heartbeat_ms);
+		}
+		r = flush_out(l, err);
+		if (r < 0)
+			break;
+		if (!conn_readable(l->conn) &&
+		    poll(p, 2, deadline_left(next_beat)) < 0 && errno != EINTR)
+			return err_set_errno(err, errno, "poll");
+		if ((p[1].revents & POLLIN) && read(l->wake_fd, &count, sizeof(count)) < 0)
+			continue;
+		while (r == 0 && conn_readable(l->conn)) {
+			struct wire_header h;
+			r = conn_recv(l->conn, &h, &fields, deadline_in(LINK_IO_MS), err);
+			if (r == 0 && !(h.flags & WIRE_REPLY))
+				take_command(l, &h, &fields);
+		}
+	}
+	return r;
+}
+
+static void link_up(struct link *l, bool up)
+{
+	pthread_mutex_lock(&l->lock);
+	l->up = up;
+	l->generation++;
+	queue_clear(&l->out);
+	if (!up)
+		queue_clear(&l->commands);
+	pthread_mutex_unlock(&l->lock);
+}
+
+static int link_once(struct link *l, const char *master, struct err *err)
+{
+	int r = conn_dial(master, l->o.key, ROLE_CHUNKSERVER, l->o.name, deadline_in(LINK_IO_MS),
+			  &l->conn, err);
+
+	if (r < 0)
+		return r;
+	link_up(l, true);
+	r = link_register(l, err);
+	if (r == 0)
+		r = link_report(l, err);
+	if (r == 0) {
+		log_info("registered with master %s", master);
+		r = link_serve(l, err);
+	}
+	link_up(l, false);
+	conn_free(l->conn);
+	l->conn = NULL;
+	return r;
+}
+
+static void *link_thread(void *arg)
+{
+	struct link *l = arg;
+	int64_t backoff = LINK_BACKOFF_MIN_MS;
+	char last[ERR_TEXT_MAX] = "";
+
+	for (size_t i = 0; !stopping(l); i++) {
+		const char *master = l->o.masters->items[i % l->o.masters->n];
+		struct err err = {0};
+		struct pollfd p = {.fd = l->wake_fd, .events = POLLIN};
+		int64_t begun = clock_ms();
+		int r = link_once(l, master, &err);
+		if (r == 0)
+			break;
+		/* The same trouble is told once. */
+		if (strcmp(last, err_message(&err)) != 0)
+			log_warn("master %s: %s", master, err_message(&err));
+		snprintf(last, sizeof(last), "%s", err_message(&err));
+		if (clock_ms() - begun > LINK_BACKOFF_MAX_MS)
+			backoff = LINK_BACKOFF_MIN_MS;
+		poll(&p, 1, (int)backoff);
+		backoff = backoff * 2 > LINK_BACKOFF_MAX_MS ? LINK_BACKOFF_MAX_MS : backoff * 2;
+	}
+	return NULL;
+}
+
+int link_start(const struct link_options *options, struct store *store, struct link **ret,
+	       struct err *err)
+{
+	struct link *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	l->o = *options;
+	l->store = store;
+	l->next_id = 1;
+	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pthread_mutex_init(&l->lock, NULL);
+	pthread_cond_init(&l->work, NULL);
+	if (l->wake_fd < 0 || pthread_create(&l->thread, NULL, link_thread, l) != 0) {
+		free(l);
+		return err_set(err, ERR_NOMEM, "cannot start the link to the master");
+	}
+	for (unsigned i = 0; i < LINK_WORKERS; i++)
+		if (pthread_create(&l->workers[l->n_workers], NULL, worker, l) == 0)
+			l->n_workers++;
+	*ret = l;
+	return 0;
+}
+
+void link_stop(struct link *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->stopping = true;
+	pthread_cond_broadcast(&l->work);
+	pthread_mutex_unlock(&l->lock);
+	wake(l);
+	pthread_join(l->thread, NULL);
+	for (unsigned i = 0; i < l->n_workers; i++)
+		pthread_join(l->workers[i], NULL);
+	queue_clear(&l->commands);
+	queue_clear(&l->out);
+	close(l->wake_fd);
+	pthread_mutex_destroy(&l->lock);
+	pthread_cond_destroy(&l->work);
+	free(l);
+}

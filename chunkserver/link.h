@@ -1,0 +1,30 @@
+/* The link to the master: registration, report, heartbeats, and the master's commands.
+ *
+ * One thread owns the connection. Others hand it messages (link_damage, link_fault, answers of
+ * commands) through a queue. Commands run on a few worker threads, so that heartbeats go on while
+ * a chunk is copied. */
+#ifndef CAIRN_CHUNKSERVER_LINK_H
+#define CAIRN_CHUNKSERVER_LINK_H
+
+#include "chunkserver/store.h"
+#include "common/auth.h"
+#include "common/conf.h"
+
+struct link;
+
+struct link_options {
+	const struct conf_list *masters;
+	const struct auth_key *key;
+	const char *name, *addr, *rack, *host;
+	unsigned (*load)(void); /* requests in progress */
+};
+
+int link_start(const struct link_options *options, struct store *store, struct link **ret,
+	       struct err *err);
+void link_stop(struct link *l);
+
+/* Any thread; never blocks. Dropped while there is no link: the next report says it again. */
+void link_damage(struct link *l, const struct wire_have *have);
+void link_fault(struct link *l, uint64_t chunk, uint32_t version, uint32_t server, int reason);
+
+#endif

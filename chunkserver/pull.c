@@ -1,0 +1,189 @@
+#include "chunkserver/pull.h"
+
+#include <stdlib.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/conn.h"
+#include "common/crc.h"
+#include "common/log.h"
+
+enum { PULL_IO_MS = 10000, PULL_PATH_ROOM = 4096 };
+
+struct pull {
+	const struct io *io;
+	struct conn *source;
+	const struct wire_chunk_pull *req;
+	uint64_t length;       /* of the source, in bytes */
+	struct buf sums;       /* of the source */
+	struct chunk_file own; /* fd -1: none */
+	struct chunk_file copy;
+	uint8_t *data;         /* DATA_BYTES_MAX */
+	uint64_t fetched;
+};
+
+static int fetch_sums(struct pull *p, struct err *err)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct wire_sums req = {.chunk = p->req->chunk, .version = p->req->source_version};
+	struct wire_sums_reply rep;
+	int r = conn_call(p->source, OP_SUMS, 0, &req, &rep, &fields, deadline_in(PULL_IO_MS), err);
+
+	if (r < 0)
+		return r;
+	if (rep.length % BLOCK_BYTES || rep.length > 1ull << p->req->chunk_bits ||
+	    rep.sums.len != rep.length / BLOCK_BYTES * 4)
+		return err_set(err, ERR_PROTOCOL, "%s: malformed checksum table", p->source->peer);
+	p->length = rep.length;
+	buf_append_slice(&p->sums, rep.sums);
+	return buf_status(&p->sums);
+}
+
+/* The block from the own replica, if it is the source's: 1 and the data, 0. */
+static int own_block(struct pull *p, uint32_t block, uint8_t *ret)
+{
+	uint8_t sum[4];
+	size_t n;
+
+	if (p->own.fd < 0 || chunk_file_sums(&p->own, block, 1, sum, NULL) < 0 ||
+	    memcmp(sum, p->sums.data + 4ull * block, 4) != 0)
+		return 0;
+	return chunk_file_read(&p->own, block * BLOCK_BYTES, BLOCK_BYTES, ret, sum, &n, NULL) == 0 &&
+	       n == BLOCK_BYTES && memcmp(sum, p->sums.data + 4ull * block, 4) == 0;
+}
+
+/* Blocks first .. first+n-1 from the source, verified against its table. */
+static int fetch_blocks(struct pull *p, uint32_t first, uint32_t n, uint8_t *ret, struct err *err)
+{
+	_cleanup_buf_ struct buf out = {0}, fields = {0};
+	struct wire_read req = {.chunk = p->req->chunk, .version = p->req->source_version,
+				.offset = first * BLOCK_BYTES, .len = n * BLOCK_BYTES,
+				.flags = READ_STABLE};
+	struct wire_read_reply rep;
+	struct wire_header h;
+	int64_t deadline = deadline_in(PULL_IO_MS);
+	int r = wire_put_request(&out, OP_READ, p->source->next_id++, 0, &req, 0);
+
+	if (r == 0)
+		r = conn_send(p->source, buf_slice(&out), NULL, 0, deadline, err);
+	if (r == 0)
+		r = conn_recv(p->source, &h, &fields, deadline, err);
+	if (r == 0)
+		r = wire_get_reply(&h, buf_slice(&fields), &rep, NULL, err);
+	if (r == 0 && h.data_bytes != n * BLOCK_BYTES)
+		r = err_set(err, ERR_PROTOCOL, "%s: sent %u bytes for %u", p->source->peer,
+			    h.data_bytes, n * BLOCK_BYTES);
+	if (r == 0)
+		r = conn_recv_data(p->source, ret, h.data_bytes, deadline, err);
+	if (r == 0 && crc_sums_check(p->sums.data + 4ull * first, ret, 0, n * BLOCK_BYTES) >= 0)
+		r = err_set(err, ERR_CHECKSUM, "%s: chunk %016llx changed or is damaged",
+			    p->source->peer, (unsigned long long)p->req->chunk);
+	p->fetched += r == 0 ? n : 0;
+	return r;
+}
+
+static int put_blocks(struct pull *p, uint32_t first, uint32_t n, uint8_t *data, struct err *err)
+{
+	bool torn;
+	return chunk_file_write(&p->copy, data, first * BLOCK_BYTES, n * BLOCK_BYTES,
+				p->sums.data + 4ull * first, &torn, err);
+}
+
+/* Walks the table: own blocks one by one, others in runs; zeros are left as holes. */
+static int copy_blocks(struct pull *p, struct err *err)
+{
+	static const uint8_t zero_sum[4];
+	uint32_t blocks = (uint32_t)(p->length / BLOCK_BYTES), at = 0;
+	int r = 0;
+
+	while (r == 0 && at < blocks) {
+		uint32_t n = 0;
+		while (at + n < blocks && n < DATA_BYTES_MAX / BLOCK_BYTES &&
+		       memcmp(p->sums.data + 4ull * (at + n), zero_sum, 4) != 0 &&
+		       !own_block(p, at + n, p->data))
+			n++;
+		if (n > 0) {
+			r = fetch_blocks(p, at, n, p->data, err);
+			if (r == 0)
+				r = put_blocks(p, at, n, p->data, err);
+			at += n;
+		} else {
+			if (memcmp(p->sums.data + 4ull * at, zero_sum, 4) != 0)
+				r = put_blocks(p, at, 1, p->data, err);
+			at++;
+		}
+	}
+	if (r == 0) {
+		r = p->io->ftruncate(p->io, p->copy.fd, p->copy.data_offset + p->length);
+		if (r < 0)
+			err_set(err, r, "chunk %016llx: %s", (unsigned long long)p->req->chunk,
+				err_text(r));
+	}
+	return r == 0 ? chunk_file_sync(&p->copy, err) : r;
+}
+
+static int pull_into(struct store *s, struct pull *p, struct wire_chunk_state *ret,
+		     struct err *err)
+{
+	char path[PULL_PATH_ROOM];
+	unsigned disk;
+	int r = store_new_path(s, p->req->chunk, p->req->new_version, p->length, path,
+			       sizeof(path), &disk, err);
+
+	if (r < 0)
+		return r;
+	p->io->unlink(p->io, path); /* an earlier try that was cut short */
+	r = chunk_file_create(p->io, path, p->req->chunk, p->req->chunk_bits, &p->copy, err);
+	if (r < 0)
+		return r;
+	r = copy_blocks(p, err);
+	*ret = (struct wire_chunk_state){.present = 1, .length = p->length};
+	if (r == 0)
+		r = chunk_file_digest(&p->copy, &ret->digest, err);
+	chunk_file_close(&p->copy);
+	if (r == 0)
+		r = store_install(s, p->req->chunk, p->req->new_version, disk, path, err);
+	if (r < 0)
+		p->io->unlink(p->io, path);
+	return r;
+}
+
+int pull_chunk(struct store *s, const struct auth_key *key, const char *name,
+	       const struct wire_chunk_pull *req, struct wire_chunk_state *ret, struct err *err)
+{
+	struct pull p = {.io = store_io(s), .req = req, .own = {.fd = -1}};
+	char addr[ADDR_BYTES_MAX];
+	struct replica *own = NULL;
+	int r;
+
+	if (req->chunk_bits < CHUNK_BITS_MIN || req->chunk_bits > CHUNK_BITS_MAX ||
+	    req->source.addr.len >= sizeof(addr))
+		return err_set(err, ERR_PROTOCOL, "malformed pull");
+	memcpy(addr, req->source.addr.data, req->source.addr.len);
+	addr[req->source.addr.len] = '\0';
+	p.data = malloc(DATA_BYTES_MAX + BLOCK_BYTES);
+	if (!p.data)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	r = conn_dial(addr, key, ROLE_CHUNKSERVER, name, deadline_in(PULL_IO_MS), &p.source, err);
+	if (r == 0)
+		r = fetch_sums(&p, err);
+	/* The own file is only looked at, so its user must be gone before it is replaced. */
+	if (r == 0 && store_peek(s, req->chunk, &own, &p.own) == 1) {
+		p.own.fd = dup(p.own.fd);
+		store_release(s, own);
+	}
+	if (r == 0)
+		r = pull_into(s, &p, ret, err);
+	if (p.own.fd >= 0)
+		close(p.own.fd);
+	if (r == 0)
+		log_info("chunk %016llx v%u: copied from %s, %llu of %llu blocks sent",
+			 (unsigned long long)req->chunk, req->new_version, addr,
+			 (unsigned long long)p.fetched,
+			 (unsigned long long)(p.length / BLOCK_BYTES));
+	conn_free(p.source);
+	buf_release(&p.sums);
+	free(p.data);
+	return r < 0 ? err_prefix(err, r, "pull of chunk %016llx from %s",
+				  (unsigned long long)req->chunk, addr) : 0;
+}

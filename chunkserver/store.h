@@ -1,0 +1,96 @@
+/* The replicas of this chunkserver: which there are, who may use them, and what must survive.
+ *
+ * One lock and one condition guard the table; file work is done outside. A replica is used by
+ * reads and writes side by side (store_acquire) or by one change of its name or existence alone
+ * (raise, pull, delete: inside this file), which waits until the local work of the others has
+ * ended. Block ranges being written are locked until the rest of the chain has answered, so that
+ * nobody reads what is not committed; a raise ends those locks, because it fences their writers.
+ */
+#ifndef CAIRN_CHUNKSERVER_STORE_H
+#define CAIRN_CHUNKSERVER_STORE_H
+
+#include <uthash.h>
+
+#include "chunkserver/chunk_file.h"
+#include "chunkserver/journal.h"
+#include "common/io.h"
+#include "common/wire.h"
+
+struct store;
+struct replica;
+
+/* A range of blocks with an uncommitted write. Owned by the connection that writes. */
+struct range {
+	struct replica *replica; /* NULL: not locked, or ended by a raise */
+	uint32_t first, last;
+	struct range *prev, *next;
+};
+
+struct store_options {
+	const struct io *io;
+	char *const *dirs; /* the disks */
+	size_t n_dirs;
+	uint64_t reserve_bytes;
+	/* A replica was found damaged while running. Any thread; must not call the store. */
+	void (*damaged)(void *arg, const struct wire_have *have);
+	void *arg;
+};
+
+/* Locks and scans the disks, recovers after an unclean stop. Errors name the directory. */
+int store_open(const struct store_options *options, struct store **ret, struct err *err);
+/* Syncs everything, says so in the journals, and frees. No other thread uses it any more. */
+void store_close(struct store *s);
+
+/* The server's uuid (16 bytes), and the cluster's: empty before store_join_cluster. */
+struct slice store_uuid(struct store *s);
+struct slice store_cluster(struct store *s);
+/* Writes the cluster's uuid to disks that have none. */
+int store_join_cluster(struct store *s, struct slice cluster, struct err *err);
+void store_space(struct store *s, struct wire_cs_heartbeat *ret);
+
+/* Uses a replica for local work: ERR_NO_CHUNK, ERR_CHUNK_VERSION, ERR_CHUNK_PENDING (it was open
+ * at a crash, or is being changed for too long), ERR_CORRUPT. With create_bits != 0 an absent
+ * replica is made (version 1 or later): ERR_NOSPC. ret_file is good until store_release. */
+int store_acquire(struct store *s, uint64_t chunk, uint32_t version, uint8_t create_bits,
+		  int64_t deadline_ms, struct replica **ret, struct chunk_file *ret_file,
+		  struct err *err);
+void store_release(struct store *s, struct replica *r);
+
+/* Locks blocks first..last for a write. wait false: ERR_BUSY at once when others write there. */
+int store_range_lock(struct store *s, struct replica *r, uint32_t first, uint32_t last, bool wait,
+		     int64_t deadline_ms, struct range *ret);
+void store_range_unlock(struct store *s, struct range *range);
+/* Waits until no uncommitted write touches the blocks. ERR_CHUNK_PENDING after the deadline or
+ * when the replica is in doubt. */
+int store_wait_committed(struct store *s, struct replica *r, uint32_t first, uint32_t last,
+			 int64_t deadline_ms);
+/* A write is here that the rest of the chain may not have: no reads until a raise. */
+void store_in_doubt(struct store *s, struct replica *r);
+
+/* Before a write, between acquire and release: names the chunk in the synced journal. */
+int store_will_write(struct store *s, struct replica *r, struct err *err);
+void store_did_write(struct store *s, struct replica *r);
+/* Data, checksums and name onto stable storage. */
+int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err);
+/* One round of the background: syncs what is dirty, begins the journals anew. */
+void store_sync_all(struct store *s);
+/* Blocks do not verify or cannot be read. */
+void store_damaged(struct store *s, struct replica *r);
+
+int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t deadline_ms,
+		struct wire_chunk_state *ret, struct err *err);
+int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err);
+
+/* For pull.c: a path for the copy, and putting it in the place of what is there. */
+int store_new_path(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes, char *ret,
+		   size_t room, unsigned *ret_disk, struct err *err);
+/* Own replica at any version, as a source of good blocks: 1, 0 none. */
+int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chunk_file *ret_file);
+int store_install(struct store *s, uint64_t chunk, uint32_t version, unsigned disk,
+		  const char *path, struct err *err);
+const struct io *store_io(struct store *s);
+
+/* Everything there is, sorted by id (heap). */
+int store_list(struct store *s, struct wire_have **ret, size_t *ret_n);
+
+#endif
