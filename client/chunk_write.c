@@ -1,0 +1,291 @@
+/* A write goes to the head of the chunk's chain in pieces, several in flight on one connection; a
+ * piece is done when the head answered it, which is when every replica has it. After a failure the pieces
+ * without an answer are sent again, to wherever the chunk is then: the same bytes at the same
+ * place, so that once more does no harm. */
+#include "client/chunk_write.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "client/locate.h"
+#include "client/pieces.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/crc.h"
+
+enum {
+	WRITE_BACKOFF_FIRST_MS = 10,
+	WRITE_BACKOFF_MAX_MS = 500,
+	/* A server may say "not at that version" for as long as a raise is under way; one that says
+	 * so again and again about what the master tells us is at fault itself. */
+	SOFT_FAILURES_MAX = 3,
+	SUMS_MAX = DATA_BYTES_MAX / BLOCK_BYTES + 1,
+};
+
+/* ---- what follows a failure ---- */
+
+void chain_faults_init(struct chain_faults *f, int64_t deadline_ms)
+{
+	int64_t give_up = deadline_in(CLIENT_DATA_GIVE_UP_MS);
+
+	*f = (struct chain_faults){.pause = {WRITE_BACKOFF_FIRST_MS, WRITE_BACKOFF_MAX_MS}};
+	f->give_up_ms = give_up < deadline_ms ? give_up : deadline_ms;
+}
+
+static bool is_soft(int code)
+{
+	return code == ERR_CHUNK_VERSION || code == ERR_CHUNK_PENDING || code == ERR_NO_CHUNK;
+}
+
+/* Whether the failure is to be reported, as one of `server`, before the attempt is repeated. */
+static bool fault_due(struct chain_faults *f, const struct location *loc, int code)
+{
+	if (f->id != loc->id || f->version != loc->version) {
+		f->id = loc->id;
+		f->version = loc->version;
+		f->soft = f->checksums = 0;
+	}
+	if (is_soft(code))
+		return ++f->soft >= SOFT_FAILURES_MAX;
+	/* The bytes may have changed under us while they were sent (a mapped buffer). */
+	if (code == ERR_CHECKSUM)
+		return ++f->checksums > 1;
+	return true;
+}
+
+int chain_failed(struct cairn *fs, struct chain_faults *f, const struct location *loc, int code,
+		 uint32_t server, struct err *err)
+{
+	struct err asked = {0};
+	char text[ERR_TEXT_MAX];
+	int r = 0;
+
+	if (code == ERR_NOMEM || code == ERR_LIMIT || code == ERR_INVAL || code == ERR_AUTH)
+		return code;
+	if (fault_due(f, loc, code)) {
+		snprintf(text, sizeof(text), "%s", err_message(err));
+		r = locate_fault(fs, loc, server, true, code, text, f->give_up_ms, &asked);
+		/* The master knows no server with more room. */
+		if (r == ERR_NOSPC)
+			return r;
+	}
+	if (!backoff_pause(&f->pause, f->give_up_ms))
+		return code;
+	return 0;
+}
+
+/* ---- messages ---- */
+
+int chain_ack(struct conn *conn, uint16_t op, uint64_t id, const struct location *loc,
+	      struct buf *fields, int64_t deadline_ms, uint32_t *ret_server, struct err *err)
+{
+	struct wire_header h;
+	struct wire_empty empty;
+	uint32_t named = 0;
+	int r = conn_recv(conn, &h, fields, deadline_ms, err);
+
+	*ret_server = loc->replicas[0].server;
+	if (r < 0)
+		return r;
+	if (h.id != id || h.op != op || !(h.flags & WIRE_REPLY) || h.data_bytes > 0) {
+		conn->broken = true;
+		return err_set(err, ERR_PROTOCOL, "%s: answer to another question", conn->peer);
+	}
+	r = wire_get_reply(&h, buf_slice(fields), &empty, &named, err);
+	if (r < 0 && named)
+		*ret_server = named;
+	return r;
+}
+
+struct chunk_writer {
+	struct cairn *fs;
+	const struct location *loc;
+	const uint8_t *data;
+	uint8_t chunk_bits;
+	struct piece pieces[PIECES_MAX];
+	bool done[PIECES_MAX];
+	unsigned n;
+	int64_t deadline_ms;
+	struct buf fields;
+	uint32_t failed; /* the server to blame for the last failure */
+};
+
+static int64_t ack_deadline(const struct chunk_writer *w)
+{
+	int64_t d = deadline_in(WRITE_ACK_MS);
+	return d < w->deadline_ms ? d : w->deadline_ms;
+}
+
+static int piece_send(struct chunk_writer *w, struct conn *conn, unsigned i, struct err *err)
+{
+	const struct piece *p = &w->pieces[i];
+	uint8_t sums[4 * SUMS_MAX];
+	struct wire_write req = {
+		.chunk = w->loc->id, .version = w->loc->version, .offset = p->offset,
+		.flags = w->loc->flags & CHUNK_WRITTEN ? 0 : WRITE_CREATE,
+		.chunk_bits = w->chunk_bits, .token = location_token(w->loc),
+	};
+	size_t n = crc_sums(sums, w->data + p->at, p->offset, p->len);
+	int r;
+
+	req.sums = slice_of(sums, 4 * n);
+	req.n_chain = location_chain(w->loc, req.chain);
+	buf_clear(&conn->out);
+	r = wire_put_request(&conn->out, OP_WRITE, i, 0, &req, p->len);
+	if (r < 0)
+		return err_set(err, r, "%s: %s", conn->peer, err_text(r));
+	return conn_send(conn, buf_slice(&conn->out), w->data + p->at, p->len, ack_deadline(w),
+			 err);
+}
+
+static unsigned next_not_done(const struct chunk_writer *w, unsigned i)
+{
+	while (i < w->n && w->done[i])
+		i++;
+	return i;
+}
+
+/* The head hung up while we sent. It may have said before which server made it do so. */
+static int send_failed(struct chunk_writer *w, struct conn *conn, bool in_flight, unsigned ack,
+		       int code, struct err *err)
+{
+	struct err said = {0};
+	uint32_t server;
+	int r;
+
+	w->failed = w->loc->replicas[0].server;
+	if (!in_flight)
+		return code;
+	r = chain_ack(conn, OP_WRITE, ack, w->loc, &w->fields, clock_ms(), &server, &said);
+	if (r != ERR_PEER)
+		return code;
+	w->failed = server;
+	if (err)
+		*err = said;
+	return r;
+}
+
+/* Sends what is not done and takes the answers. The first failure counts; answers of pieces that
+ * were in flight behind it are still taken while the connection works. */
+static int pieces_write(struct chunk_writer *w, struct conn *conn, struct err *err)
+{
+	unsigned send = next_not_done(w, 0), ack = send, in_flight = 0;
+	int failed = 0;
+
+	while (in_flight > 0 || (send < w->n && failed == 0)) {
+		uint32_t server;
+		int r;
+		if (send < w->n && in_flight < WRITE_WINDOW && failed == 0) {
+			r = piece_send(w, conn, send, err);
+			if (r < 0)
+				return send_failed(w, conn, in_flight > 0, ack, r, err);
+			send = next_not_done(w, send + 1);
+			in_flight++;
+			continue;
+		}
+		r = chain_ack(conn, OP_WRITE, ack, w->loc, &w->fields, ack_deadline(w), &server,
+			      failed ? NULL : err);
+		in_flight--;
+		if (r == 0) {
+			w->done[ack] = true;
+		} else if (failed == 0) {
+			failed = r;
+			w->failed = server;
+		}
+		if (conn_broken(conn))
+			break;
+		ack = next_not_done(w, ack + 1);
+	}
+	return failed;
+}
+
+/* One attempt over one connection. *ret_stale: it failed because a pooled one had died. */
+static int head_write(struct chunk_writer *w, bool fresh, bool *ret_stale, struct err *err)
+{
+	const struct location_replica *head = &w->loc->replicas[0];
+	struct peers *peers = &w->fs->peers;
+	struct conn *conn;
+	bool pooled, broken;
+	int r = peers_take(peers, head->addr, fresh, w->deadline_ms, &conn, &pooled, err);
+
+	*ret_stale = false;
+	if (r < 0) {
+		w->failed = head->server;
+		return r;
+	}
+	r = pieces_write(w, conn, err);
+	broken = conn_broken(conn);
+	peers_put(peers, conn);
+	*ret_stale = broken && pooled && r == ERR_CLOSED;
+	if (!*ret_stale)
+		peers_mark(peers, head->addr, !broken);
+	return r;
+}
+
+static int chunk_write_at(struct chunk_writer *w, uint64_t inode, struct err *err)
+{
+	bool stale;
+	int r;
+
+	err_clear(err);
+	r = head_write(w, false, &stale, err);
+	if (stale)
+		r = head_write(w, true, &stale, err);
+	if (r < 0)
+		err_prefix(err, r, "write chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s",
+			   w->loc->id, w->loc->version, inode,
+			   location_addr(w->loc, w->failed));
+	return r;
+}
+
+/* Pieces that were done before a failure are in the chunk still if it is the same chunk and nobody
+ * changed the file since: a truncation may have cut them off, under the same id. */
+static void keep_done(struct chunk_writer *w, uint64_t id, uint64_t new_id, uint64_t since,
+		      uint64_t new_since)
+{
+	if (id != new_id || since != new_since)
+		memset(w->done, 0, sizeof(w->done));
+}
+
+int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t offset,
+		uint32_t len, const uint8_t *data, struct location *ret_loc, uint64_t *ret_since,
+		int64_t deadline_ms, struct err *err)
+{
+	struct chunk_writer w = {.fs = fs, .loc = ret_loc, .data = data,
+				 .chunk_bits = inode->chunk_bits};
+	struct chain_faults faults;
+	struct err failure = {0};
+	uint64_t since = 0, id = 0;
+	int r, code;
+
+	chain_faults_init(&faults, deadline_ms);
+	w.deadline_ms = faults.give_up_ms;
+	w.n = pieces_split(w.pieces, offset, len);
+	inode_dirty_mark(inode, index);
+	for (;;) {
+		uint64_t now_since;
+		r = locate_for_write(fs, inode, index, ret_loc, &now_since, faults.give_up_ms, err);
+		if ((is_soft(r) || r == ERR_NO_SERVERS) &&
+		    backoff_pause(&faults.pause, faults.give_up_ms))
+			continue;
+		if (r < 0)
+			break;
+		keep_done(&w, id, ret_loc->id, since, now_since);
+		id = ret_loc->id;
+		since = now_since;
+		code = chunk_write_at(&w, inode->number, &failure);
+		if (code == 0)
+			break;
+		inode_location_drop(inode, ret_loc);
+		r = chain_failed(fs, &faults, ret_loc, code, w.failed, &failure);
+		if (r < 0)
+			break;
+	}
+	/* Why the servers did not take it says more than why no other place was found. */
+	if (r < 0 && failure.code)
+		*err = failure;
+	buf_release(&w.fields);
+	if (r == 0)
+		*ret_since = since;
+	return r;
+}

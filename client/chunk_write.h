@@ -1,0 +1,45 @@
+/* Sending along a chunk's chain: writes and syncs, and what follows a failure. */
+#ifndef CAIRN_CLIENT_CHUNK_WRITE_H
+#define CAIRN_CLIENT_CHUNK_WRITE_H
+
+#include "client/client.h"
+#include "client/wait.h"
+
+enum {
+	WRITE_WINDOW = 8,     /* pieces in flight on one connection */
+	WRITE_ACK_MS = 4000,  /* how long the head may take to answer one of them */
+	SYNC_ACK_MS = 8000,   /* a sync waits for disks */
+};
+
+/* ---- what follows a failure, for write.c and sync.c ---- */
+
+/* Of one operation on one chunk. Zero-initialise, then chain_faults_init. */
+struct chain_faults {
+	struct backoff pause;
+	int64_t give_up_ms;
+	uint64_t id; /* the chunk and version that the counters are about */
+	uint32_t version;
+	unsigned soft, checksums;
+};
+
+void chain_faults_init(struct chain_faults *f, int64_t deadline_ms);
+/* `code`, said by (or found on) `server` of loc, ended an attempt. 0: the place is to be asked for
+ * anew and the attempt repeated; negative: the operation fails with it. */
+int chain_failed(struct cairn *fs, struct chain_faults *f, const struct location *loc, int code,
+		 uint32_t server, struct err *err);
+
+/* ---- messages ---- */
+
+/* Receives the answer of a WRITE or SYNC with this id. *ret_server: the server that failed (the
+ * head when the answer names none). */
+int chain_ack(struct conn *conn, uint16_t op, uint64_t id, const struct location *loc,
+	      struct buf *fields, int64_t deadline_ms, uint32_t *ret_server, struct err *err);
+
+/* Writes [offset, offset+len) of the chunk at `index`, through whatever failures the servers have,
+ * until every replica has it or the deadline. *ret_loc: where it is now; *ret_since: see
+ * client/inode.h. The chunk is marked dirty. */
+int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t offset,
+		uint32_t len, const uint8_t *data, struct location *ret_loc, uint64_t *ret_since,
+		int64_t deadline_ms, struct err *err);
+
+#endif

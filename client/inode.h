@@ -1,0 +1,114 @@
+/* The files that this session has open, and what it knows of them: write locations, chunks not
+ * yet synced, whether the session holds a removed file.
+ *
+ * The rule of cached write locations
+ * ----------------------------------
+ * A server refuses a write at an old version, but a chunk that another session freed (truncation)
+ * would go on taking writes until it is deleted, and they would be lost. So:
+ *  1. Cached locations are right at the file's change counter `known`: the value that came with
+ *     them, moved on by changes that this session itself made (its WROTE answers, `own`).
+ *  2. A write remembers `since`, the lowest such value of the locations it used. When its WROTE
+ *     answers with change c, and every change in (since, c] is our own, nobody else changed the
+ *     file meanwhile, and the bytes are in the file's chunks.
+ *  3. Otherwise all cached locations are dropped, and the writer asks for the chunks it wrote to: where
+ *     id and version are still the same they were neither freed nor cut, and the bytes are
+ *     there; where not, it writes them again and says WROTE again (write.c).
+ *
+ * Unsynced chunks are remembered by index, not by location (a chunk may have moved by the time
+ * of the fsync), for the inode and not for one handle (fsync(2) covers what other handles
+ * wrote), and beyond the last close: up to INODES_CLOSED_MAX closed inodes are kept for that.
+ * When one is forgotten, `forgot` makes every file that is opened later count as wholly dirty.
+ *
+ * Locks: inodes.lock protects the table, refs and held; inode.lock the rest. Neither is held
+ * across I/O. inode.append_lock is: it makes O_APPEND writes of this session follow each other. */
+#ifndef CAIRN_CLIENT_INODE_H
+#define CAIRN_CLIENT_INODE_H
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "client/location.h"
+
+enum {
+	INODE_LOCATIONS_MAX = 1024, /* cached for each inode; the oldest goes */
+	INODE_OWN_MAX = 64,	    /* our own latest changes remembered */
+	INODE_DIRTY_MAX = 65536,    /* unsynced chunks remembered; more: all of them */
+	INODES_CLOSED_MAX = 4096,
+};
+
+struct dirty {
+	uint64_t index;
+	uint64_t mark; /* of the latest write to it */
+};
+
+struct cached_location;
+
+struct inode {
+	uint64_t number;
+	uint8_t chunk_bits;
+	UT_hash_handle hh;
+	unsigned refs; /* handles and calls in progress */
+	bool held;     /* lost its last name while open here: RELEASE at the last close */
+	pthread_mutex_t append_lock;
+	pthread_mutex_t lock; /* protects what follows */
+	struct cached_location *locations;
+	uint64_t known;
+	uint64_t own[INODE_OWN_MAX];
+	unsigned own_at;
+	struct dirty *dirty; /* sorted by index */
+	size_t n_dirty, dirty_cap;
+	uint64_t mark;	   /* counts calls of inode_dirty_mark */
+	uint64_t dirty_all; /* 0, or the mark at which every chunk became dirty */
+};
+
+struct inodes {
+	pthread_mutex_t lock; /* protects what follows */
+	struct inode *by_number;
+	unsigned n_open;   /* inodes with refs > 0 */
+	unsigned n_closed; /* dirty ones kept */
+	bool forgot;
+};
+
+void inodes_init(struct inodes *t);
+/* All references must be gone. */
+void inodes_release(struct inodes *t);
+
+/* The inode with one reference more, made if need be: NULL when out of memory. fresh: just
+ * created, so that nothing of it can be dirty. */
+struct inode *inode_open(struct inodes *t, uint64_t number, uint8_t chunk_bits, bool fresh);
+/* The inode with one reference more if it is open here, else NULL. */
+struct inode *inode_find(struct inodes *t, uint64_t number);
+bool inodes_any_open(struct inodes *t);
+/* One reference less. True: it was the last one of a held inode: send RELEASE for it. */
+bool inode_close(struct inodes *t, struct inode *inode);
+void inode_hold(struct inodes *t, struct inode *inode);
+
+/* ---- write locations ---- */
+
+/* The cached location and the change counter at which it is right. False: ask the master. */
+bool inode_location_get(struct inode *inode, uint64_t index, struct location *ret,
+			uint64_t *ret_since);
+/* A location that an answer with this change counter gave. */
+void inode_location_put(struct inode *inode, const struct location *loc, uint64_t change);
+/* Forgets one chunk's location, if it is still that version of that chunk. */
+void inode_location_drop(struct inode *inode, const struct location *loc);
+/* Forgets the locations from an index on (a truncation). */
+void inode_locations_cut(struct inode *inode, uint64_t from_index);
+/* Our WROTE was answered with `change`. True when the locations that were right at `since` were
+ * right all the time; false: they were dropped, see the rule. */
+bool inode_wrote(struct inode *inode, uint64_t since, uint64_t change);
+/* The chunk is known to be written from now on. */
+void inode_written(struct inode *inode, uint64_t index, uint64_t id);
+
+/* ---- unsynced chunks ---- */
+
+/* Before a write to it is sent. */
+void inode_dirty_mark(struct inode *inode, uint64_t index);
+/* A copy of the unsynced chunks (heap, the caller frees; NULL when there are none), and whether
+ * all count as such: *ret_all is 0 or what inode_clean_all wants. 0 or ERR_NOMEM. */
+int inode_dirty_list(struct inode *inode, struct dirty **ret, size_t *ret_n, uint64_t *ret_all);
+/* Synced, unless it was written to again meanwhile. */
+void inode_clean(struct inode *inode, const struct dirty *d);
+void inode_clean_all(struct inode *inode, uint64_t all);
+
+#endif
