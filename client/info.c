@@ -1,0 +1,134 @@
+/* What lies behind files and cluster, for `cairn stat` and `cairn status`. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/locate.h"
+#include "client/result.h"
+#include "common/cleanup.h"
+
+static_assert(sizeof(((struct cairn_replica_info *)0)->addr) == ADDR_BYTES_MAX, "addresses fit");
+static_assert(sizeof(((struct cairn_chunk_info *)0)->replicas) / sizeof(struct cairn_replica_info) ==
+	      REPLICAS_MAX, "replicas fit");
+
+static void text_copy(char *to, size_t room, struct slice from)
+{
+	snprintf(to, room, "%.*s", (int)(from.len < room ? from.len : room),
+		 from.data ? (const char *)from.data : "");
+}
+
+static void hex_copy(char *to, size_t room, struct slice from)
+{
+	to[0] = '\0';
+	for (uint32_t i = 0; i < from.len && 2 * i + 2 < room; i++)
+		snprintf(to + 2 * i, 3, "%02x", from.data[i]);
+}
+
+static void chunk_info(const struct wire_chunk *chunk, struct cairn_chunk_info *ret)
+{
+	*ret = (struct cairn_chunk_info){.index = chunk->index, .id = chunk->id,
+					 .version = chunk->version,
+					 .written = chunk->flags & CHUNK_WRITTEN,
+					 .n_replicas = chunk->n_replicas};
+	for (unsigned i = 0; i < chunk->n_replicas; i++) {
+		ret->replicas[i].server = chunk->replicas[i].server;
+		text_copy(ret->replicas[i].addr, sizeof(ret->replicas[i].addr),
+			  chunk->replicas[i].addr);
+	}
+}
+
+int cairn_chunks(struct cairn *fs, uint64_t inode, cairn_chunk_fn fn, void *arg)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct err err = {0};
+	struct wire_locate_reply rep;
+	uint64_t first = 0;
+	int r;
+
+	do {
+		r = locate_chunks(fs, inode, first, CHUNKS_PER_LOCATE_MAX, &rep, &fields,
+				  client_deadline(fs), &err);
+		if (r < 0)
+			break;
+		for (unsigned i = 0; i < rep.n_chunks; i++) {
+			struct cairn_chunk_info info;
+			/* Behind the end there are only holes to tell of. */
+			if (rep.chunks[i].index << rep.attr.chunk_bits >= rep.attr.size)
+				break;
+			chunk_info(&rep.chunks[i], &info);
+			if (fn(arg, &info))
+				return 0;
+		}
+		first += CHUNKS_PER_LOCATE_MAX;
+	} while (first << rep.attr.chunk_bits < rep.attr.size);
+	return (int)result(r, &err);
+}
+
+static int servers_parse(struct slice list, struct cairn_status *s, struct err *err)
+{
+	struct cursor c = cursor_slice(list), one;
+	size_t n = 0;
+	int r;
+
+	while ((r = wire_list_next(&c, &one)) == 1)
+		n++;
+	if (r < 0 || n > CHUNKSERVERS_MAX)
+		return err_set(err, ERR_PROTOCOL, "malformed list of servers");
+	s->servers = calloc(n ? n : 1, sizeof(*s->servers));
+	if (!s->servers)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	c = cursor_slice(list);
+	while (wire_list_next(&c, &one) == 1) {
+		struct cairn_server_info *to = &s->servers[s->n_servers];
+		struct wire_server_status from;
+		if (wire_server_status_get(&one, &from) < 0)
+			return err_set(err, ERR_PROTOCOL, "malformed server status");
+		*to = (struct cairn_server_info){
+			.id = from.id, .state = from.state, .total_bytes = from.total_bytes,
+			.free_bytes = from.free_bytes, .chunks = from.chunks,
+			.disks = from.disks, .disks_bad = from.disks_bad};
+		text_copy(to->addr, sizeof(to->addr), from.addr);
+		text_copy(to->rack, sizeof(to->rack), from.rack);
+		text_copy(to->uuid, sizeof(to->uuid), from.uuid);
+		s->n_servers++;
+	}
+	return 0;
+}
+
+int cairn_status(struct cairn *fs, struct cairn_status **ret)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct err err = {0};
+	struct wire_empty req = {};
+	struct wire_cluster_status rep;
+	struct cairn_status *s = NULL;
+	int r = master_call(&fs->master, OP_CLUSTER_STATUS, &req, &rep, &fields,
+			    client_deadline(fs), NULL, &err);
+
+	if (r == 0) {
+		s = calloc(1, sizeof(*s));
+		r = s ? servers_parse(rep.servers, s, &err) : ERR_NOMEM;
+	}
+	if (r < 0) {
+		cairn_status_free(s);
+		return (int)result(r, &err);
+	}
+	hex_copy(s->cluster, sizeof(s->cluster), rep.cluster);
+	s->applied = rep.applied;
+	s->durable = rep.durable;
+	s->inodes = rep.inodes;
+	s->chunks = rep.chunks;
+	s->chunks_under_goal = rep.chunks_under_goal;
+	s->chunks_pending = rep.chunks_pending;
+	s->garbage = rep.garbage;
+	s->sessions = rep.sessions;
+	*ret = s;
+	return 0;
+}
+
+void cairn_status_free(struct cairn_status *status)
+{
+	if (!status)
+		return;
+	free(status->servers);
+	free(status);
+}
