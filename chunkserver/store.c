@@ -557,10 +557,11 @@ int store_wait_committed(struct store *s, struct replica *r, uint32_t first, uin
 	return res;
 }
 
-void store_in_doubt(struct store *s, struct replica *r)
+void store_in_doubt(struct store *s, struct range *range)
 {
 	pthread_mutex_lock(&s->lock);
-	r->in_doubt = true;
+	if (range->replica)
+		range->replica->in_doubt = true;
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 }

@@ -65,7 +65,7 @@ void store_range_unlock(struct store *s, struct range *range);
 int store_wait_committed(struct store *s, struct replica *r, uint32_t first, uint32_t last,
 			 int64_t deadline_ms);
 /* A write is here that the rest of the chain may not have: no reads until a raise. */
-void store_in_doubt(struct store *s, struct replica *r);
+void store_in_doubt(struct store *s, struct range *range);
 
 /* Before a write, between acquire and release: names the chunk in the synced journal. */
 int store_will_write(struct store *s, struct replica *r, struct err *err);

@@ -1,0 +1,198 @@
+/* cairn-chunkserver: wiring only. */
+#include <errno.h>
+#include <signal.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "chunkserver/link.h"
+#include "chunkserver/serve.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/conf.h"
+#include "common/conn.h"
+#include "common/log.h"
+
+static struct {
+	struct conf_list data, master;
+	char *listen, *advertise, *key_file, *rack, *host, *log_level, *name;
+	int64_t sync_interval_ms, reserve_bytes, max_connections, io_timeout_ms;
+} o;
+
+static const struct conf_option option_rows[] = {
+	{"data", CONF_LIST, &o.data, "/var/lib/cairn/chunkserver", 0, 0,
+	 "data directories, one for each disk"},
+	{"listen", CONF_STRING, &o.listen, "127.0.0.1:7410", 0, 0, "HOST:PORT to serve on"},
+	{"advertise", CONF_STRING, &o.advertise, "", 0, 0,
+	 "HOST:PORT told to clients, if another than listen"},
+	{"master", CONF_LIST, &o.master, "127.0.0.1:7400", 0, 0, "the masters"},
+	{"key_file", CONF_STRING, &o.key_file, "/etc/cairn/key", 0, 0,
+	 "the cluster's shared key"},
+	{"rack", CONF_STRING, &o.rack, "", 0, 0, "failure domain above the host"},
+	{"host", CONF_STRING, &o.host, "", 0, 0, "failure domain, if another than the host name"},
+	{"sync_interval", CONF_TIME, &o.sync_interval_ms, "5s", 10, 3600000,
+	 "how long data may stay unsynced when nobody asks for it"},
+	{"reserve", CONF_SIZE, &o.reserve_bytes, "64M", 0, INT64_MAX, "space left free on a disk"},
+	{"max_connections", CONF_INT, &o.max_connections, "1024", 4, 100000,
+	 "connections at once"},
+	{"io_timeout", CONF_TIME, &o.io_timeout_ms, "10s", 100, 600000,
+	 "how long one exchange with a peer may take"},
+	{"log_level", CONF_STRING, &o.log_level, "info", 0, 0, "error, warn, info or debug"},
+	{"name", CONF_STRING, &o.name, "chunkserver", 0, 0, "shown in the log"},
+	{0},
+};
+static const struct conf conf = {
+	.program = "cairn-chunkserver", .section = "chunkserver",
+	.default_path = "/etc/cairn/chunkserver.conf",
+	.usage = "cairn-chunkserver [OPTION...]: keeps chunks of files on this host's disks.",
+	.options = option_rows,
+};
+
+static struct link *link_to_master;
+static struct auth_key key;
+
+static void on_damaged(void *arg, const struct wire_have *have)
+{
+	if (link_to_master)
+		link_damage(link_to_master, have);
+}
+
+static void on_fault(void *arg, uint64_t chunk, uint32_t version, uint32_t server, int reason)
+{
+	log_warn("chunk %016llx v%u: server %u, the next of the chain, failed: %s",
+		 (unsigned long long)chunk, version, server, err_text(reason));
+	link_fault(link_to_master, chunk, version, server, reason);
+}
+
+struct syncer {
+	struct store *store;
+	int stop_fds[2]; /* a pipe: closing the write end stops it */
+};
+
+static void *sync_thread(void *arg)
+{
+	struct syncer *s = arg;
+	struct pollfd p = {.fd = s->stop_fds[0], .events = POLLIN};
+
+	while (poll(&p, 1, (int)o.sync_interval_ms) == 0)
+		store_sync_all(s->store);
+	return NULL;
+}
+
+static int settings_check(struct err *err)
+{
+	enum log_level level;
+	static char host_name[256];
+
+	if (log_level_parse(o.log_level, &level) < 0)
+		return err_set(err, ERR_CONFIG, "log_level: \"%s\" is none of error, warn, info, "
+			       "debug", o.log_level);
+	if (o.data.n == 0 || o.data.n > DISKS_MAX)
+		return err_set(err, ERR_CONFIG, "data: 1 to %d directories", DISKS_MAX);
+	if (o.master.n == 0)
+		return err_set(err, ERR_CONFIG, "master: none given");
+	log_setup(o.name, level);
+	if (!o.host[0] && gethostname(host_name, sizeof(host_name) - 1) == 0) {
+		free(o.host);
+		o.host = strdup(host_name);
+	}
+	return o.host ? auth_key_load(o.key_file, &key, err) : ERR_NOMEM;
+}
+
+/* Signals come through a descriptor; every thread started later has them blocked too. */
+static int block_signals(struct err *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	signal(SIGPIPE, SIG_IGN);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC);
+	return fd < 0 ? err_set_errno(err, errno, "signalfd") : fd;
+}
+
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int run(struct store *store, int listen_fd, const char *addr, int signal_fd,
+	       struct err *err)
+{
+	struct link_options link_options = {.masters = &o.master, .key = &key, .name = o.name,
+					    .addr = o.advertise[0] ? o.advertise : addr,
+					    .rack = o.rack, .host = o.host, .load = serve_load};
+	struct serve_options serve_options = {.store = store, .key = &key, .name = o.name,
+					      .io_timeout_ms = o.io_timeout_ms,
+					      .max_connections = o.max_connections,
+					      .fault = on_fault};
+	struct syncer syncer = {.store = store};
+	pthread_t thread;
+	int r;
+
+	if (pipe(syncer.stop_fds) < 0)
+		return err_set_errno(err, errno, "pipe");
+	r = link_start(&link_options, store, &link_to_master, err);
+	if (r < 0)
+		return r;
+	if (pthread_create(&thread, NULL, sync_thread, &syncer) != 0)
+		return err_set(err, ERR_NOMEM, "cannot start the sync thread");
+	log_info("ready on %s", addr);
+	serve(&serve_options, listen_fd, signal_fd);
+	log_info("stopping");
+	close(syncer.stop_fds[1]);
+	pthread_join(thread, NULL);
+	close(syncer.stop_fds[0]);
+	link_stop(link_to_master);
+	link_to_master = NULL;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct store_options store_options = {.io = &io_real, .damaged = on_damaged};
+	_cleanup_fd_ int listen_fd = -1, signal_fd = -1;
+	char addr[ADDR_BYTES_MAX];
+	struct store *store = NULL;
+	struct err err = {0};
+	int r = conf_load(&conf, argc, argv, NULL, &err);
+
+	if (r > 0)
+		return 0;
+	if (r == 0)
+		r = settings_check(&err);
+	if (r == 0) {
+		raise_file_limit();
+		r = signal_fd = block_signals(&err);
+	}
+	if (r >= 0)
+		r = conn_listen(o.listen, &listen_fd, addr, &err);
+	if (r == 0) {
+		store_options.dirs = o.data.items;
+		store_options.n_dirs = o.data.n;
+		store_options.reserve_bytes = (uint64_t)o.reserve_bytes;
+		r = store_open(&store_options, &store, &err);
+	}
+	if (r == 0)
+		r = run(store, listen_fd, addr, signal_fd, &err);
+	if (r < 0)
+		log_error("%s", err_message(&err));
+	if (store)
+		store_close(store);
+	auth_key_clear(&key);
+	conf_release(&conf);
+	if (r == 0)
+		log_info("stopped");
+	return r < 0 ? 1 : 0;
+}
