@@ -3,6 +3,6 @@
 #define CAIRN_FUSE_FUSE_H
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 14)
-#include <fuse_lowlevel.h>
+#include <fuse3/fuse_lowlevel.h>
 
 #endif
