@@ -43,7 +43,8 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/tes
 CLUSTER_PROGRAMS := $(patsubst tests/cluster/%.c,$(OUT)/tests/%,$(wildcard tests/cluster/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help run stop deps test test-unit test-cluster test-fuzz unit-tests fuzz check-deps install clean
+.PHONY: all help run stop deps test-deps test test-unit test-cluster unit-tests cluster-programs \
+	fuzzers fuzz fuzz-smoke-build check-deps install clean
 all: $(PROGRAMS) $(LIBRARIES)
 help:
 	@sed -n 's/^## //p' Makefile
@@ -97,6 +98,70 @@ $(OUT)/tests/test_%: $(OBJ)/tests/unit/test_%.o $$(OBJ)/lib$$(call word2,$$@).a 
 $(CLUSTER_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/cluster/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
 	$(call LINK,)
 unit-tests: $(UNIT_TESTS)
+
+
+# ---- fuzzers: tests/fuzz/fuzz_COMPONENT_WHAT.c; with clang they are libFuzzer programs ----
+$(OUT)/fuzz/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(if $(LIBFUZZER),,$(OBJ)/tests/fuzz/driver.o) \
+		$$(OBJ)/lib$$(call word2,$$@).a $(OBJ)/libcommon.a
+	$(call LINK,$(LIBS_$(call word2,$@)) $(if $(LIBFUZZER),-fsanitize=fuzzer))
+fuzzers: $(FUZZERS)
+
+# ---- commands ----
+deps:
+	@sh tools/install-deps.sh $(PACKAGES)
+test-deps: deps
+	@OPTIONAL=1 sh tools/install-deps.sh $(TEST_PACKAGES)
+
+## make run     install what is missing, build, start a cluster under run/ and mount it on run/mnt
+run: deps
+	@$(MAKE) -s all
+	@mkdir -p run/mnt
+	@$(OUT)/cairn local up run/cluster --mount $(CURDIR)/run/mnt
+## make stop    stop what `make run` started; the data stays
+stop:
+	@if [ -d run/cluster ]; then $(OUT)/cairn local down run/cluster; fi
+
+## make test    install what is missing, build, run every test; the last line counts them
+test: test-deps
+	@$(MAKE) -s all unit-tests cluster-programs
+	@$(MAKE) -s fuzz-smoke-build
+	@bash tests/run.sh $(OUT) deps unit fuzz cluster
+## make test-unit, make test-cluster    parts of it; SANITIZER=address,undefined or thread for either
+test-unit: unit-tests
+	@bash tests/run.sh $(OUT) unit
+test-cluster: all cluster-programs
+	@bash tests/run.sh $(OUT) cluster
+cluster-programs: $(CLUSTER_PROGRAMS)
+
+FUZZ_SANITIZER := fuzzer-no-link,address,undefined
+## make fuzz    run every fuzzer for FUZZ_SECONDS (60) each, with libFuzzer
+FUZZ_SECONDS ?= 60
+fuzz: test-deps
+	@$(MAKE) -s CC=clang SANITIZER=$(FUZZ_SANITIZER) LIBFUZZER=1 fuzzers
+	@FUZZ_ARGS="-max_total_time=$(FUZZ_SECONDS)" bash tests/run.sh build/fuzzer-no-link-address-undefined fuzz
+# For `make test`: gcc's sanitizers and the seeded driver need no clang.
+fuzz-smoke-build:
+	@$(MAKE) -s SANITIZER=address,undefined fuzzers
+	@mkdir -p $(OUT)/fuzz
+	@cp build/address-undefined/fuzz/fuzz_* $(OUT)/fuzz/
+
+## make check-deps    refuse includes that cross the components' borders
+check-deps:
+	@sh tools/check-deps.sh
+
+## make install    to PREFIX (/usr/local), below DESTDIR
+DESTDIR ?=
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+		$(DESTDIR)$(PREFIX)/include
+	install $(OUT)/cairn $(OUT)/cairn-mount $(DESTDIR)$(PREFIX)/bin
+	install $(OUT)/cairn-master $(OUT)/cairn-chunkserver $(DESTDIR)$(PREFIX)/sbin
+	ln -sf ../bin/cairn-mount $(DESTDIR)$(PREFIX)/sbin/mount.cairn
+	install -m 644 $(OUT)/libcairn.a $(DESTDIR)$(PREFIX)/lib
+	install $(OUT)/libcairn.so $(DESTDIR)$(PREFIX)/lib/libcairn.so.0
+	ln -sf libcairn.so.0 $(DESTDIR)$(PREFIX)/lib/libcairn.so
+	install -m 644 $(OUT)/cairn.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 644 client/cairn.h $(DESTDIR)$(PREFIX)/include
 
 clean:
 	rm -rf build

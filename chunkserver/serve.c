@@ -598,10 +598,10 @@ static void *connection_thread(void *arg)
 	if (!s || !s->blocks)
 		close(start->fd);
 	else if (conn_accept(start->fd, start->o->key, ROLE_CHUNKSERVER,
-			     deadline_in(start->o->io_timeout_ms), &s->up, &err) < 0)
-		log_warn("%s", err_message(&err));
-	else
+			     deadline_in(start->o->io_timeout_ms), &s->up, &err) == 0)
 		session_run(s);
+	else if (err.code != ERR_CLOSED) /* somebody only looked whether the port is open */
+		log_warn("%s", err_message(&err));
 	if (s) {
 		conn_free(s->up);
 		conn_free(s->down);

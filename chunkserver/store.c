@@ -405,7 +405,7 @@ static void close_idle(struct store *s)
 	if (s->open_files < OPEN_FILES_MAX)
 		return;
 	HASH_ITER(hh, s->replicas, r, next) {
-		if (r->users == 0 && !r->alone && r->file.fd >= 0)
+		if (r->users == 0 && !r->alone && !r->dirty && r->file.fd >= 0)
 			replica_close(s, r);
 	}
 }
@@ -673,8 +673,8 @@ static struct replica *next_dirty(struct store *s, uint64_t *from, struct chunk_
 
 	pthread_mutex_lock(&s->lock);
 	HASH_ITER(hh, s->replicas, r, next) {
-		if (r->dirty && !r->unclean && !r->alone && r->file.fd >= 0 && r->chunk >= *from &&
-		    (!best || r->chunk < best->chunk))
+		if (r->dirty && !r->unclean && !r->damaged && !r->alone && r->chunk >= *from &&
+		    (!best || r->chunk < best->chunk) && replica_open(s, r, NULL) == 0)
 			best = r;
 	}
 	if (best) {

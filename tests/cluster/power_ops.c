@@ -34,7 +34,7 @@ static void die(const char *what)
 	exit(1);
 }
 
-static int work(int dir, FILE *told)
+static _Noreturn void work(int dir, FILE *told)
 {
 	for (unsigned i = 0;; i++) {
 		char name[32], other[32];
@@ -131,5 +131,7 @@ int main(int argc, char **argv)
 	told = fopen(argv[argc - 1], checking ? "re" : "we");
 	if (dir < 0 || !told)
 		die(argv[argc - 2]);
-	return checking ? check(dir, told) : work(dir, told);
+	if (checking)
+		return check(dir, told);
+	work(dir, told);
 }

@@ -125,7 +125,9 @@ static void test_walk_splice(void **state)
 	memset(big, 'x', sizeof(big) - 1);
 	strcpy(buf, big);
 	assert_int_equal(walk_splice(buf, big, buf), 0);
-	assert_int_equal(walk_splice(buf, big, buf), ERR_NAMETOOLONG);
+	assert_int_equal(walk_splice(buf, big, buf), 0);
+	assert_int_equal(strlen(buf), 3 * (WALK_PATH_MAX - 1));
+	assert_int_equal(walk_splice(buf, "1234", buf), ERR_NAMETOOLONG);
 }
 
 /* ---- the inode table ---- */
