@@ -142,7 +142,8 @@ static void fake_chunk_make(struct fake_cluster *c, uint64_t index)
 	for (unsigned i = 0; i < FAKE_SERVERS; i++) {
 		k->members[i] = c->servers[i].fd >= 0;
 		c->servers[i].has[index] = false;
-		memset(c->servers[i].data[index], 0, FAKE_CHUNK_BYTES);
+		if (c->servers[i].data[index])
+			memset(c->servers[i].data[index], 0, FAKE_CHUNK_BYTES);
 	}
 }
 
@@ -167,7 +168,8 @@ static void fake_fault(struct fake_cluster *c, const struct wire_chunk_fault *m)
 
 /* A mutation: false when the session is not known (answered), or it is a retry. */
 static bool fake_first_time(struct fake_cluster *c, struct conn *conn,
-			    const struct wire_header *h, const struct wire_opid *id, bool *ret_stale)
+			    const struct wire_header *h, const struct wire_opid *id, bool drop,
+			    bool *ret_stale)
 {
 	bool again = id->seq < FAKE_SEQ_MAX && c->executed[id->seq];
 
@@ -175,9 +177,9 @@ static bool fake_first_time(struct fake_cluster *c, struct conn *conn,
 	fake_trace(c, "%s #%d%s%s", wire_op_name(h->op), (int)id->seq,
 		   id->floor > id->seq ? " bad floor" : "",
 		   *ret_stale ? " stale" : again ? " again" : "");
-	if (*ret_stale)
+	if (*ret_stale && !drop)
 		fake_fail(conn, h, ERR_STALE, 0);
-	else if (!again)
+	if (!*ret_stale && !again)
 		c->executed[id->seq] = c->change + 1;
 	return !*ret_stale && !again;
 }
@@ -197,7 +199,7 @@ static bool fake_master_mutation(struct fake_cluster *c, struct conn *conn,
 	if (h->op == OP_MAKE) {
 		FAKE_DECODE(wire_make, m);
 		struct wire_make_reply rep = {0};
-		if (fake_first_time(c, conn, h, &m.id, &stale)) {
+		if (fake_first_time(c, conn, h, &m.id, drop, &stale)) {
 			rep.existed = c->exists;
 			c->exists = true;
 			if (m.flags & MAKE_CHUNK)
@@ -211,7 +213,7 @@ static bool fake_master_mutation(struct fake_cluster *c, struct conn *conn,
 	} else if (h->op == OP_CHUNK_FOR_WRITE) {
 		FAKE_DECODE(wire_chunk_for_write, m);
 		struct wire_chunk_reply rep;
-		if (fake_first_time(c, conn, h, &m.id, &stale))
+		if (fake_first_time(c, conn, h, &m.id, drop, &stale))
 			fake_chunk_make(c, m.index);
 		rep.attr = fake_attr(c);
 		rep.chunk = fake_chunk_wire(c, m.index);
@@ -220,7 +222,7 @@ static bool fake_master_mutation(struct fake_cluster *c, struct conn *conn,
 	} else if (h->op == OP_WROTE) {
 		FAKE_DECODE(wire_wrote, m);
 		struct wire_attr_reply rep;
-		if (fake_first_time(c, conn, h, &m.id, &stale)) {
+		if (fake_first_time(c, conn, h, &m.id, drop, &stale)) {
 			c->change++;
 			if (m.end > c->size)
 				c->size = m.end;
@@ -234,14 +236,14 @@ static bool fake_master_mutation(struct fake_cluster *c, struct conn *conn,
 	} else if (h->op == OP_UNLINK) {
 		FAKE_DECODE(wire_unlink, m);
 		struct wire_unlink_reply rep = {.inode = FAKE_FILE};
-		fake_first_time(c, conn, h, &m.id, &stale);
+		fake_first_time(c, conn, h, &m.id, drop, &stale);
 		fake_trace(c, "hold %d", (int)m.hold);
 		if (!stale && !drop)
 			fake_reply(conn, h, &rep);
 	} else if (h->op == OP_RELEASE) {
 		FAKE_DECODE(wire_release, m);
 		struct wire_empty rep;
-		fake_first_time(c, conn, h, &m.id, &stale);
+		fake_first_time(c, conn, h, &m.id, drop, &stale);
 		if (!stale && !drop)
 			fake_reply(conn, h, &rep);
 	} else {
