@@ -38,7 +38,8 @@ enum {
 	/* Master: what one command may touch, what one session may have unanswered. */
 	COMMAND_KEYS_MAX = 1000,
 	COMMAND_BYTES_MAX = 1 << 20, /* one raft entry must fit a segment */
-	CHUNKS_FREED_MAX = 100,      /* by one command; more is left to a reclaim record */
+	CHUNKS_FREED_MAX = 32,       /* by one command; more is left to a reclaim record */
+	XATTRS_MAX = 256,            /* of one inode */
 	SESSION_WINDOW_MAX = 4096,
 	CHUNKSERVERS_MAX = 4096,
 
@@ -54,6 +55,9 @@ static_assert(DATA_BYTES_MAX % BLOCK_BYTES == 0, "a piece is whole blocks");
 static_assert(SUMS_BYTES_MAX <= FIELDS_BYTES_MAX / 2, "a checksum table fits a message");
 static_assert(READDIR_BYTES_MAX <= FIELDS_BYTES_MAX / 2, "a directory page fits a message");
 static_assert(XATTR_VALUE_BYTES_MAX <= FIELDS_BYTES_MAX / 2, "an xattr fits a message");
-static_assert(CHUNKS_FREED_MAX * REPLICAS_MAX * 2 + 50 <= COMMAND_KEYS_MAX * 2, "free fits");
+/* A chunk that goes: its row, the file's row, two index rows, and for each member an `s` and a `g`
+ * row. Beside them: a file's attributes, 64 old answers and a few rows. */
+static_assert(CHUNKS_FREED_MAX * (4 + 2 * REPLICAS_MAX) + XATTRS_MAX + 100 <= COMMAND_KEYS_MAX,
+	      "a removed file fits one command");
 
 #endif

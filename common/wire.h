@@ -236,6 +236,7 @@ enum {
 	SET_MTIME = 32,
 	SET_ATIME_NOW = 64, /* the master's clock */
 	SET_MTIME_NOW = 128,
+	SET_ALL = 255,
 };
 
 #define WIRE_READDIR(F, S, A, V) \

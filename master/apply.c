@@ -26,10 +26,11 @@ int apply_refuse(struct apply *a, int code, const char *fmt, ...)
 	return code;
 }
 
-/* Storage errors are no answer: the process must end. All others are what the client gets. */
-static bool is_fatal(int code)
+/* Storage errors are no answer: the process must end. All others are what the client gets. The
+ * state remembers a failed read or write of it, whatever code came through. */
+static bool is_fatal(struct apply *a, int code)
 {
-	return code == ERR_CORRUPT || code == ERR_NOMEM;
+	return code == ERR_CORRUPT || code == ERR_NOMEM || state_error(a->st) < 0;
 }
 
 /* Client mutations carry an opid, at the same place in every request: first. Session 0 is the
@@ -158,9 +159,9 @@ static int apply_transact(struct apply *a, uint64_t index, uint16_t number, stru
 
 	state_begin(a->st);
 	r = apply_run(a, number, body, &id);
-	if (is_fatal(r)) {
+	if (is_fatal(a, r)) {
 		state_abort(a->st);
-		return r;
+		return r < 0 ? r : ERR_CORRUPT;
 	}
 	if (r < 0) {
 		res->status = r;
@@ -202,6 +203,10 @@ int apply_entry(struct state *st, uint64_t index, struct slice entry, struct app
 		r = apply_meta_read(&a);
 	if (r == 0 && index <= a.meta.applied)
 		r = 1;
+	if (r == 0 && (ret->number == CMD_NUMBER_FORMAT ? false : !a.meta.next_inode))
+		r = err_set(err, ERR_CORRUPT, "the log does not begin with FORMAT");
+	if (r == 0 && a.meta.level > SCHEMA_LEVEL)
+		r = ERR_VERSION;
 	if (r == 0) {
 		a.now = when_cmp(head.time, a.meta.time) > 0 ? head.time : a.meta.time;
 		r = apply_transact(&a, index, ret->number, &body);

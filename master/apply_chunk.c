@@ -316,9 +316,19 @@ int apply_chunk_raise(struct apply *a, const struct cmd_chunk_raise *m, struct w
 	raised = row;
 	raised.pending_version = row.version + 1;
 	raised.n_joining = 0;
-	for (unsigned i = 0; i < m->n_joining; i++)
+	for (unsigned i = 0; i < m->n_joining; i++) {
+		_cleanup_buf_ struct buf backing = {0};
+		struct key doomed = key_garbage(m->joining[i].server, m->chunk);
+		r = state_get(a->st, key_slice(&doomed), &backing);
+		if (r < 0)
+			return r;
+		/* A deletion of its old replica may be on the way: it would take the new one. */
+		if (r == 1)
+			return apply_refuse(a, ERR_BUSY, "server %u still has garbage of this chunk",
+					    m->joining[i].server);
 		if (!member_of(m->members, m->n_members, m->joining[i].server))
 			raised.joining[raised.n_joining++] = m->joining[i];
+	}
 	/* The members stay until RAISED: while the raise is pending those left out are only not
 	 * asked, so that a master that dies here has lost nothing. */
 	return chunk_store(a, m->chunk, &row, &raised);
@@ -361,7 +371,11 @@ int apply_garbage(struct apply *a, const struct cmd_garbage *m, struct wire_empt
 {
 	for (unsigned i = 0; i < m->n_have; i++) {
 		struct row_chunk row;
-		int r = chunk_get(a, m->have[i].id, &row);
+		int r;
+		/* A chunk this state never gave out is not garbage: the state may be an old one. */
+		if (m->have[i].id >= a->meta.next_chunk)
+			return ERR_INVAL;
+		r = chunk_get(a, m->have[i].id, &row);
 		if (r < 0)
 			return r;
 		if (m->done)

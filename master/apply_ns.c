@@ -79,7 +79,6 @@ static int name_check(struct apply *a, struct slice name)
 
 static int xattrs_remove(struct apply *a, uint64_t inode)
 {
-	enum { XATTRS_MAX = 256 };
 	struct key prefix = key_prefix(key_xattr(inode, (struct slice){0}), 9);
 	_cleanup_free_ struct key *keys = malloc(XATTRS_MAX * sizeof(*keys));
 	struct state_iter *it;
@@ -225,6 +224,8 @@ static int make_check(struct apply *a, const struct wire_make *req)
 		return ERR_NOENT;
 	if (req->target.len > (type == S_IFLNK ? SYMLINK_BYTES_MAX : 0))
 		return ERR_NAMETOOLONG;
+	if (req->target.len && memchr(req->target.data, '\0', req->target.len))
+		return ERR_INVAL;
 	return 0;
 }
 
@@ -668,6 +669,8 @@ int apply_setattr(struct apply *a, const struct cmd_setattr *m, struct wire_attr
 	struct row_inode row;
 	int r = inode_get(a, req->inode, &row, &backing);
 
+	if (r == 0 && (req->mask & ~(uint32_t)SET_ALL))
+		r = ERR_INVAL;
 	if (r == 0 && (req->mask & SET_SIZE))
 		r = set_size(a, req->inode, &row, req->size);
 	if (r < 0)
@@ -690,6 +693,21 @@ int apply_setattr(struct apply *a, const struct cmd_setattr *m, struct wire_attr
 	inode_put(a, req->inode, &row);
 	ns_attr(req->inode, &row, &rep->attr);
 	return 0;
+}
+
+static int xattrs_count(struct apply *a, uint64_t inode)
+{
+	struct key prefix = key_prefix(key_xattr(inode, (struct slice){0}), 9);
+	struct state_iter *it;
+	struct slice key, value;
+	int r = state_iter_open(a->st, key_slice(&prefix), (struct slice){0}, &it), n = 0;
+
+	if (r < 0)
+		return r;
+	while ((r = state_iter_next(it, &key, &value)) == 1)
+		n++;
+	state_iter_close(it);
+	return r < 0 ? r : n;
 }
 
 int apply_xattr_set(struct apply *a, const struct cmd_xattr_set *m, struct wire_empty *rep)
@@ -716,6 +734,11 @@ int apply_xattr_set(struct apply *a, const struct cmd_xattr_set *m, struct wire_
 		return ERR_EXIST;
 	if (!there && (req->flags & (XATTR_F_REPLACE | XATTR_F_REMOVE)))
 		return ERR_NODATA;
+	if (!there) {
+		r = xattrs_count(a, req->inode);
+		if (r < 0 || r >= XATTRS_MAX)
+			return r < 0 ? r : ERR_NOSPC;
+	}
 	if (req->flags & XATTR_F_REMOVE)
 		state_del(a->st, key_slice(&key));
 	else
@@ -734,6 +757,8 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 
 	if (r < 0)
 		return r;
+	if (S_ISDIR(row.mode))
+		return ERR_ISDIR;
 	if (!S_ISREG(row.mode) || req->end < req->offset)
 		return ERR_INVAL;
 	if (req->end > FILE_BYTES_MAX)

@@ -70,6 +70,9 @@ int apply_session_close(struct apply *a, const struct cmd_session_close *m, stru
 		return ERR_NOMEM;
 	if (r < 0)
 		return r;
+	/* No operation is taken any more: its answer could be among those that go first. */
+	row.floor = UINT64_MAX;
+	state_put_row_session(a->st, key_session(m->session), &row);
 	n = session_rows(a, key_prefix(key_reply(m->session, 0), 9), UINT64_MAX,
 			 SESSION_CLOSE_MAX, keys);
 	for (int i = 0; i < n; i++)

@@ -23,6 +23,7 @@ struct rlog {
 	raft_uv_transport_close_cb transport_closed;
 	struct raft_barrier barrier;
 	struct apply_result result; /* of the entry applied last: read by its callback */
+	uint64_t command_index;	 /* of the last command applied: what the state can hold */
 	uint64_t snapshot_index;
 	bool refused; /* restore found LevelDB behind */
 	void (*ready)(void *arg);
@@ -71,6 +72,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
 	apply_result_release(&log->result);
 	if (log->o.apply(log->o.arg, index, slice_of(buf->base, buf->len), &log->result, &err) < 0)
 		rlog_die(&err);
+	log->command_index = index;
 	*result = &log->result;
 	return 0;
 }
@@ -79,7 +81,8 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
 {
 	struct rlog *log = fsm->data;
 
-	log->snapshot_index = raft_last_applied(&log->raft);
+	/* Barriers and configurations leave no trace in the state: waiting for one never ends. */
+	log->snapshot_index = log->command_index;
 	*bufs = NULL;
 	*n_bufs = 0;
 	return 0;
@@ -208,6 +211,7 @@ int rlog_open(const struct rlog_options *options, void (*ready)(void *arg), stru
 	if (!log)
 		return err_set(err, ERR_NOMEM, "out of memory");
 	log->o = *options;
+	log->command_index = options->applied;
 	log->ready = ready;
 	log->transport = (struct raft_uv_transport){
 		.data = log, .init = transport_init, .listen = transport_listen,

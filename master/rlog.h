@@ -5,8 +5,9 @@
  * `wait_durable`, which C-Raft's pool thread calls while it takes a snapshot.
  *
  * C-Raft's apply gets no index: it is raft_last_applied() + 1, as barriers and configuration
- * changes take indices too. A snapshot holds the index only: the state is in LevelDB, and the
- * snapshot waits until LevelDB has durably passed it, so that the log is never cut before it.
+ * changes take indices too. A snapshot holds the index of the last command only: the state is in
+ * LevelDB, and the snapshot waits until LevelDB has durably passed that index, so that the log is
+ * never cut before it.
  */
 #ifndef CAIRN_MASTER_RLOG_H
 #define CAIRN_MASTER_RLOG_H

@@ -23,6 +23,7 @@ struct server {
 	struct peer *peers;
 	bool paused;
 	bool closing;
+	uint8_t read_buf[SERVER_READ_BYTES]; /* lent to libuv from alloc to read */
 };
 
 /* ---- peers ---- */
@@ -33,7 +34,6 @@ static void peer_free_if_done(struct peer *p)
 		return;
 	auth_release(&p->auth);
 	buf_release(&p->in);
-	free(p->read_buf);
 	free(p);
 }
 
@@ -160,6 +160,20 @@ void peer_fail(struct peer *p, const struct wire_header *request, int code, cons
 
 /* ---- receiving ---- */
 
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
+
+static void peer_read(struct peer *p, bool on)
+{
+	if (p->closing || p->paused == !on)
+		return;
+	p->paused = !on;
+	if (on)
+		uv_read_start((uv_stream_t *)&p->tcp, on_alloc, on_read);
+	else
+		uv_read_stop((uv_stream_t *)&p->tcp);
+}
+
 static void peer_set_up(struct peer *p, const struct wire_header *h, struct slice fields)
 {
 	_cleanup_buf_ struct buf out = {0};
@@ -173,6 +187,8 @@ static void peer_set_up(struct peer *p, const struct wire_header *h, struct slic
 		size_t n = strlen(p->name);
 		snprintf(p->name + n, sizeof(p->name) - n, " (%s)", p->auth.peer_name);
 		log_debug("%s: connected", p->name);
+		if (p->server->paused && p->auth.peer_role == ROLE_CLIENT)
+			peer_read(p, false);
 	}
 }
 
@@ -214,7 +230,7 @@ static int peer_next(struct peer *p)
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
 	struct peer *p = handle->data;
-	*buf = uv_buf_init((char *)p->read_buf, SERVER_READ_BYTES);
+	*buf = uv_buf_init((char *)p->server->read_buf, SERVER_READ_BYTES);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -240,19 +256,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		memmove(p->in.data, p->in.data + p->in_pos, p->in.len - p->in_pos);
 		p->in.len -= p->in_pos;
 		p->in_pos = 0;
+		if (p->in.len == 0 && p->in.cap > SERVER_READ_BYTES)
+			buf_release(&p->in);
 	}
 	peer_unref(p);
-}
-
-static void peer_read(struct peer *p, bool on)
-{
-	if (p->closing || p->paused == !on)
-		return;
-	p->paused = !on;
-	if (on)
-		uv_read_start((uv_stream_t *)&p->tcp, on_alloc, on_read);
-	else
-		uv_read_stop((uv_stream_t *)&p->tcp);
 }
 
 /* ---- accepting ---- */
@@ -291,13 +298,12 @@ static void on_connection(uv_stream_t *listener, int status)
 	p->next_id = 1;
 	p->paused = true;
 	p->auth_deadline_ms = deadline_in(SERVER_AUTH_MS);
-	p->read_buf = malloc(SERVER_READ_BYTES);
 	uv_tcp_init(s->loop, &p->tcp);
 	p->tcp.data = p;
 	DL_APPEND(s->peers, p);
 	s->n_peers++;
 	auth_accept(&p->auth, s->key, ROLE_MASTER);
-	if (!p->read_buf || uv_accept(listener, (uv_stream_t *)&p->tcp) < 0) {
+	if (uv_accept(listener, (uv_stream_t *)&p->tcp) < 0) {
 		peer_close(p, "cannot accept");
 		return;
 	}

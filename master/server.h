@@ -23,7 +23,6 @@ struct peer {
 	struct auth auth;
 	struct buf in;
 	size_t in_pos;
-	uint8_t *read_buf; /* lent to libuv */
 	size_t queued_bytes;
 	unsigned refs;
 	bool closing;

@@ -2,14 +2,22 @@
 
 #include <errno.h>
 #include <leveldb/c.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 
-enum { STORE_BLOOM_BITS = 10, STORE_WRITE_BUFFER_BYTES = 16 << 20 };
+enum {
+	STORE_BLOOM_BITS = 10,
+	STORE_WRITE_BUFFER_BYTES = 16 << 20,
+	/* A killed process holds its lock until the kernel has taken it apart. */
+	STORE_LOCK_WAIT_MS = 5000,
+	STORE_LOCK_POLL_MS = 20,
+};
 
 struct store {
 	leveldb_t *db;
@@ -114,6 +122,25 @@ const struct state_base *store_base(struct store *s)
 
 /* ---- life ---- */
 
+static bool is_locked(const char *error)
+{
+	return strncmp(error, "IO error: lock ", 15) == 0;
+}
+
+static leveldb_t *db_open(const leveldb_options_t *options, const char *dir, char **error)
+{
+	int64_t give_up = deadline_in(STORE_LOCK_WAIT_MS);
+
+	for (;;) {
+		leveldb_t *db = leveldb_open(options, dir, error);
+		if (!*error || !is_locked(*error) || clock_ms() >= give_up)
+			return db;
+		leveldb_free(*error);
+		*error = NULL;
+		poll(NULL, 0, STORE_LOCK_POLL_MS);
+	}
+}
+
 int store_open(const char *dir, int64_t cache_bytes, struct store **ret, struct err *err)
 {
 	struct store *s = calloc(1, sizeof(*s));
@@ -139,7 +166,7 @@ int store_open(const char *dir, int64_t cache_bytes, struct store **ret, struct 
 	leveldb_options_set_write_buffer_size(s->options, STORE_WRITE_BUFFER_BYTES);
 	leveldb_readoptions_set_verify_checksums(s->read, 1);
 	leveldb_writeoptions_set_sync(s->write, 1);
-	s->db = leveldb_open(s->options, dir, &error);
+	s->db = db_open(s->options, dir, &error);
 	if (error) {
 		char what[ERR_TEXT_MAX];
 		int r;

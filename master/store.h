@@ -12,7 +12,7 @@
 struct store;
 
 /* Opens (creating if missing) the database in `dir`. Errors name dir and LevelDB's reason; a
- * database that another process has open is refused. */
+ * database that another process keeps open for some seconds more is refused. */
 int store_open(const char *dir, int64_t cache_bytes, struct store **ret, struct err *err);
 /* Stops the thread (after a write in progress) and closes. NULL is fine. */
 void store_close(struct store *s);
