@@ -36,7 +36,7 @@ static const struct conf_option master_option_rows[] = {
 	 "how long a member may take to answer a change of a chunk's version"},
 	{"repair_delay", CONF_TIME, &master.o.repair_delay_ms, "60s", 0, 86400000,
 	 "how long a chunk lacks copies before new ones are made"},
-	{"repair_max", CONF_INT, &master.o.repair_max, "4", 1, 1000, "copies made at once"},
+	{"repair_max", CONF_INT, &master.o.repair_max, "16", 1, 1000, "chunks mended at once"},
 	{"max_connections", CONF_INT, &master.o.max_connections, "4096", 4, 1000000,
 	 "connections at once"},
 	{"log_level", CONF_STRING, &master.o.log_level, "info", 0, 0, "error, warn, info or debug"},

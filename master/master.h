@@ -49,6 +49,7 @@ struct master {
 	uint64_t repair_next; /* chunk to go on with */
 	uint8_t repair_copies;
 	struct under_goal *under_goal;
+	unsigned repairs;     /* raises that repair.c has started and that run */
 	int exit_status;
 };
 enum { MASTER_TICK_MS = 100 };

@@ -80,8 +80,6 @@ static void finish(struct raise *x, int code)
 	struct waiter *waiters = x->waiters;
 
 	assert(x->outstanding == 0);
-	if (x->filling)
-		x->m->raises.filling--;
 	HASH_DEL(x->m->raises.by_chunk, x);
 	free(x);
 	waiters_wake(waiters, code);
@@ -532,7 +530,6 @@ void raise_start(struct master *m, uint64_t chunk, uint32_t drop, const uint32_t
 		  (unsigned long long)chunk, x->row.version, drop, n_joining);
 	if (n_joining > 0 && !x->row.pending_version) {
 		x->filling = true;
-		m->raises.filling++;
 		enter_fill(x);
 	} else {
 		enter_log(x);

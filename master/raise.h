@@ -22,7 +22,6 @@ struct raise;
 
 struct raise_table {
 	struct raise *by_chunk;
-	unsigned filling; /* machines that copy: bounded by repair_max */
 };
 
 enum { RAISE_RETRY_MS = 1000, RAISE_WAIT_MS = 8000, RAISE_PULL_MS = 60000 };

@@ -91,6 +91,8 @@ static unsigned choose_targets(struct master *m, uint64_t chunk, const struct ro
 
 static void repair_done(void *arg, int code)
 {
+	struct master *m = arg;
+	m->repairs--;
 }
 
 /* A chunk that lacks copies, or whose replicas must be compared. Returns whether work began. */
@@ -128,11 +130,13 @@ static bool repair_chunk(struct master *m, uint64_t chunk)
 	}
 	u->since_ms = clock_ms(); /* should it fail, it is tried again after the delay */
 	u->urgent = false;
-	raise_start(m, chunk, 0, targets, n, repair_done, NULL);
+	m->repairs++;
+	raise_start(m, chunk, 0, targets, n, repair_done, m);
 	return true;
 }
 
-/* Goes on through the `u` rows where it stopped: fewest copies first, then rising id. */
+/* Few at once: a server that is asked for hundreds of changes answers late, and one that answers
+ * late is taken for a failed one. Goes on through the `u` rows where it stopped: fewest copies first, then rising id. */
 static void repair_scan(struct master *m)
 {
 	uint64_t found[REPAIR_LOOKED_AT_MAX];
@@ -152,7 +156,7 @@ static void repair_scan(struct master *m)
 	state_iter_close(it);
 	if (n < REPAIR_LOOKED_AT_MAX)
 		m->repair_copies = 0, m->repair_next = 0;
-	for (unsigned i = 0; i < n && m->raises.filling < (unsigned)m->o.repair_max; i++)
+	for (unsigned i = 0; i < n && m->repairs < (unsigned)m->o.repair_max; i++)
 		repair_chunk(m, found[i]);
 }
 
@@ -166,7 +170,7 @@ static void repair_urgent(struct master *m)
 		if (u->urgent && n < REPAIR_LOOKED_AT_MAX)
 			found[n++] = u->chunk;
 	}
-	for (unsigned i = 0; i < n && m->raises.filling < (unsigned)m->o.repair_max; i++)
+	for (unsigned i = 0; i < n && m->repairs < (unsigned)m->o.repair_max; i++)
 		repair_chunk(m, found[i]);
 }
 
@@ -271,8 +275,6 @@ void repair_tick(struct master *m)
 				garbage_collect(m, cs);
 		}
 	}
-	if (whole_second) {
-		repair_urgent(m);
-		repair_scan(m);
-	}
+	repair_urgent(m);
+	repair_scan(m);
 }
