@@ -323,12 +323,11 @@ static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
 int chunk_read(struct cairn *fs, uint64_t inode, struct location *loc, uint32_t offset,
 	       uint32_t len, uint8_t *dest, int64_t deadline_ms, struct err *err)
 {
-	struct chunk_reader c = {.fs = fs, .inode = inode, .loc = loc, .dest = dest};
-	int64_t give_up = deadline_in(CLIENT_DATA_GIVE_UP_MS);
+	struct chunk_reader c = {.fs = fs, .inode = inode, .loc = loc, .dest = dest,
+				 .deadline_ms = deadline_ms};
 	struct err local = {0};
 	int r;
 
-	c.deadline_ms = give_up < deadline_ms ? give_up : deadline_ms;
 	c.n = pieces_split(c.pieces, offset, len);
 	r = chunk_read_rounds(&c, err ? err : &local);
 	buf_release(&c.fields);

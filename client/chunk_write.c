@@ -26,10 +26,8 @@ enum {
 
 void chain_faults_init(struct chain_faults *f, int64_t deadline_ms)
 {
-	int64_t give_up = deadline_in(CLIENT_DATA_GIVE_UP_MS);
-
-	*f = (struct chain_faults){.pause = {WRITE_BACKOFF_FIRST_MS, WRITE_BACKOFF_MAX_MS}};
-	f->give_up_ms = give_up < deadline_ms ? give_up : deadline_ms;
+	*f = (struct chain_faults){.pause = {WRITE_BACKOFF_FIRST_MS, WRITE_BACKOFF_MAX_MS},
+				   .give_up_ms = deadline_ms};
 }
 
 static bool is_soft(int code)
@@ -112,7 +110,7 @@ struct chunk_writer {
 
 static int64_t ack_deadline(const struct chunk_writer *w)
 {
-	int64_t d = deadline_in(WRITE_ACK_MS);
+	int64_t d = deadline_in(WRITE_ACK_MS + WRITE_ACK_HOP_MS * (w->loc->n_replicas - 1));
 	return d < w->deadline_ms ? d : w->deadline_ms;
 }
 

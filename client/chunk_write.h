@@ -7,8 +7,12 @@
 
 enum {
 	WRITE_WINDOW = 8,     /* pieces in flight on one connection */
-	WRITE_ACK_MS = 4000,  /* how long the head may take to answer one of them */
-	SYNC_ACK_MS = 8000,   /* a sync waits for disks */
+	/* How long the head may take to answer: longer for each server behind it, as those wait for
+	 * one another (chunkserver/serve.c), so that the head can say which one did not answer. */
+	WRITE_ACK_MS = 3500,
+	WRITE_ACK_HOP_MS = 1400,
+	SYNC_ACK_MS = 7000, /* waits for disks */
+	SYNC_ACK_HOP_MS = 6200,
 };
 
 /* ---- what follows a failure, for write.c and sync.c ---- */

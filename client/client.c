@@ -103,7 +103,12 @@ static int connect_session(struct cairn *fs, const struct cairn_options *o, stru
 	r = master_init(&fs->master, o->masters, &fs->key, fs->name, connect_ms, err);
 	if (r < 0)
 		return r;
-	r = session_open(&fs->session, &fs->master, client_deadline(fs), err);
+	r = readahead_pool_init(&fs->readahead, fs);
+	if (r == 0) {
+		r = session_open(&fs->session, &fs->master, client_deadline(fs), err);
+		if (r < 0)
+			readahead_pool_release(&fs->readahead);
+	}
 	if (r < 0) {
 		master_release(&fs->master);
 		return r;
@@ -143,6 +148,7 @@ void cairn_disconnect(struct cairn *fs)
 	/* No call is in progress any more: the list is ours. */
 	while (fs->files)
 		handle_close(fs->files, NULL);
+	readahead_pool_release(&fs->readahead);
 	session_close(&fs->session);
 	peers_release(&fs->peers);
 	inodes_release(&fs->inodes);

@@ -5,17 +5,14 @@
 #include "client/cairn.h"
 #include "client/inode.h"
 #include "client/peer.h"
+#include "client/readahead.h"
 #include "client/session.h"
 
 enum {
 	CLIENT_TIMEOUT_DEFAULT_MS = 30000,
 	CLIENT_CONNECT_DEFAULT_MS = 1500,
 	CLIENT_READAHEAD_DEFAULT = 8 << 20,
-	/* How long the servers of a chunk are tried over and over before an operation fails. */
-	CLIENT_DATA_GIVE_UP_MS = 9000,
 };
-
-struct readahead;
 
 struct cairn {
 	struct auth_key key;
@@ -27,6 +24,7 @@ struct cairn {
 	struct session session;
 	struct peers peers;
 	struct inodes inodes;
+	struct readahead_pool readahead;
 	pthread_mutex_t files_lock; /* protects files and their links */
 	struct cairn_file *files;   /* all that are open */
 };
@@ -35,7 +33,7 @@ struct cairn_file {
 	struct cairn *fs;
 	struct inode *inode;
 	int flags; /* of open(2) */
-	struct readahead *readahead; /* NULL: none */
+	struct readahead readahead;
 	struct cairn_file *next, *prev; /* protected by fs->files_lock */
 };
 
@@ -83,6 +81,10 @@ int handle_close(struct cairn_file *file, struct err *err);
 
 /* ---- read.c, write.c, sync.c ---- */
 
+/* One LOCATE, and what it tells about of [offset, offset+bytes): a count, 0 at the file's end.
+ * *ret_change: of the file when it was asked. */
+ssize_t inode_read(struct cairn *fs, uint64_t inode, unsigned chunk_bits, void *buf, size_t bytes,
+		   uint64_t offset, int64_t deadline_ms, uint64_t *ret_change, struct err *err);
 ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t offset,
 		   struct err *err);
 ssize_t file_pwrite(struct cairn_file *file, const void *buf, size_t bytes, uint64_t offset,

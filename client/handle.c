@@ -140,6 +140,7 @@ int handle_close(struct cairn_file *file, struct err *err)
 	int r = 0;
 
 	file_unlink(file);
+	readahead_clear(&fs->readahead, &file->readahead);
 	if (inode_close(&fs->inodes, file->inode))
 		r = meta_release(fs, number, err);
 	free(file);

@@ -28,33 +28,77 @@ static int location_in_reply(const struct wire_locate_reply *rep, uint64_t index
 	return 0;
 }
 
-/* Reads what one LOCATE's answer tells about: a count, 0 at the end of the file. */
-static ssize_t read_located(struct cairn_file *file, const struct wire_locate_reply *rep,
-			    uint32_t count, uint8_t *buf, size_t bytes, uint64_t offset,
-			    int64_t deadline_ms, struct err *err)
+/* How many of the bytes at offset one LOCATE's answer for `count` chunks tells about. */
+static size_t located_bytes(const struct wire_locate_reply *rep, uint32_t count, unsigned bits,
+			    size_t bytes, uint64_t offset)
 {
-	unsigned bits = file->inode->chunk_bits;
-	uint64_t limit = ((offset >> bits) + count) << bits; /* what the answer covers */
-	size_t done = 0;
+	uint64_t limit = ((offset >> bits) + count) << bits;
 
 	if (limit > rep->attr.size)
 		limit = rep->attr.size;
 	if (offset >= limit)
 		return 0;
-	if (bytes > limit - offset)
-		bytes = (size_t)(limit - offset);
-	while (done < bytes) {
+	return bytes < limit - offset ? bytes : (size_t)(limit - offset);
+}
+
+static int read_located(struct cairn *fs, uint64_t inode, unsigned bits,
+			const struct wire_locate_reply *rep, uint8_t *buf, size_t bytes,
+			uint64_t offset, int64_t deadline_ms, struct err *err)
+{
+	for (size_t done = 0; done < bytes;) {
 		struct span s = span_first(offset + done, bytes - done, bits);
 		struct location loc;
 		int r = location_in_reply(rep, s.index, &loc, err);
 		if (r == 0)
-			r = chunk_read(file->fs, file->inode->number, &loc, s.offset, s.len,
-				       buf + done, deadline_ms, err);
+			r = chunk_read(fs, inode, &loc, s.offset, s.len, buf + done, deadline_ms,
+				       err);
 		if (r < 0)
 			return r;
 		done += s.len;
 	}
-	return (ssize_t)done;
+	return 0;
+}
+
+ssize_t inode_read(struct cairn *fs, uint64_t inode, unsigned chunk_bits, void *buf, size_t bytes,
+		   uint64_t offset, int64_t deadline_ms, uint64_t *ret_change, struct err *err)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct wire_locate_reply rep;
+	uint32_t count = chunks_touched(offset, bytes, chunk_bits);
+	int r = locate_chunks(fs, inode, offset >> chunk_bits, count, &rep, &fields, deadline_ms,
+			      err);
+
+	if (r < 0)
+		return r;
+	bytes = located_bytes(&rep, count, chunk_bits, bytes, offset);
+	r = read_located(fs, inode, chunk_bits, &rep, buf, bytes, offset, deadline_ms, err);
+	*ret_change = rep.attr.change;
+	return r < 0 ? r : (ssize_t)bytes;
+}
+
+/* What was read ahead, and the gaps from the servers. */
+static int read_ahead(struct cairn_file *file, const struct wire_locate_reply *rep, uint8_t *buf,
+		      size_t bytes, uint64_t offset, int64_t deadline_ms, struct err *err)
+{
+	struct readahead_pool *pool = &file->fs->readahead;
+	struct inode *inode = file->inode;
+
+	readahead_plan(pool, &file->readahead, inode->number, inode->chunk_bits, offset, bytes,
+		       rep->attr.size);
+	for (size_t done = 0; done < bytes;) {
+		size_t gap, n = readahead_take(pool, &file->readahead, offset + done, bytes - done,
+					       rep->attr.change, buf + done, &gap);
+		int r = 0;
+		if (n == 0) {
+			n = gap;
+			r = read_located(file->fs, inode->number, inode->chunk_bits, rep,
+					 buf + done, n, offset + done, deadline_ms, err);
+		}
+		if (r < 0)
+			return r;
+		done += n;
+	}
+	return 0;
 }
 
 ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t offset,
@@ -62,8 +106,8 @@ ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t of
 {
 	_cleanup_buf_ struct buf fields = {0};
 	int64_t deadline = client_deadline(file->fs);
+	struct inode *inode = file->inode;
 	struct wire_locate_reply rep;
-	unsigned bits = file->inode->chunk_bits;
 	size_t done = 0;
 
 	if ((file->flags & O_ACCMODE) == O_WRONLY)
@@ -76,18 +120,20 @@ ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t of
 		bytes = (size_t)(FILE_BYTES_MAX - offset);
 	while (done < bytes) {
 		uint64_t at = offset + done;
-		uint32_t count = chunks_touched(at, bytes - done, bits);
-		ssize_t n = locate_chunks(file->fs, file->inode->number, at >> bits, count, &rep,
-					  &fields, deadline, err);
-		if (n == 0)
-			n = read_located(file, &rep, count, (uint8_t *)buf + done, bytes - done, at,
+		uint32_t count = chunks_touched(at, bytes - done, inode->chunk_bits);
+		int r = locate_chunks(file->fs, inode->number, at >> inode->chunk_bits, count, &rep,
+				      &fields, deadline, err);
+		size_t n = r < 0 ? 0 : located_bytes(&rep, count, inode->chunk_bits, bytes - done, at);
+		uint8_t *to = (uint8_t *)buf + done;
+		if (r == 0 && file->fs->readahead_bytes > 0)
+			r = read_ahead(file, &rep, to, n, at, deadline, err);
+		else if (r == 0)
+			r = read_located(file->fs, inode->number, inode->chunk_bits, &rep, to, n, at,
 					 deadline, err);
-		if (n < 0)
-			return n;
-		if (n == 0)
-			break;
-		done += (size_t)n;
-		if (at + (uint64_t)n >= rep.attr.size)
+		if (r < 0)
+			return r;
+		done += n;
+		if (n == 0 || at + n >= rep.attr.size)
 			break;
 	}
 	return (ssize_t)done;

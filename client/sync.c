@@ -53,8 +53,9 @@ static int sync_receive(struct cairn *fs, struct sync *s, int64_t deadline_ms,
 			uint32_t *ret_server, struct err *err)
 {
 	_cleanup_buf_ struct buf fields = {0};
-	int r = chain_ack(s->conn, OP_SYNC, 1, &s->loc, &fields,
-			  sooner(deadline_in(SYNC_ACK_MS), deadline_ms), ret_server, err);
+	int64_t limit = deadline_in(SYNC_ACK_MS + SYNC_ACK_HOP_MS * (s->loc.n_replicas - 1));
+	int r = chain_ack(s->conn, OP_SYNC, 1, &s->loc, &fields, sooner(limit, deadline_ms),
+			  ret_server, err);
 
 	peers_put(&fs->peers, s->conn);
 	s->conn = NULL;

@@ -148,7 +148,7 @@ static void fake_chunk_make(struct fake_cluster *c, uint64_t index)
 }
 
 /* What truncation to 0 by another session does. */
-static void fake_truncate(struct fake_cluster *c)
+__attribute__((unused)) static void fake_truncate(struct fake_cluster *c)
 {
 	memset(c->chunks, 0, sizeof(c->chunks));
 	c->size = 0;
@@ -573,7 +573,7 @@ static struct cairn *fake_client(struct fake_cluster *c, int64_t readahead)
 	return fs;
 }
 
-static void assert_trace(struct fake_cluster *c, const char *expected)
+__attribute__((unused)) static void assert_trace(struct fake_cluster *c, const char *expected)
 {
 	pthread_mutex_lock(&c->lock);
 	assert_string_equal(buf_str(&c->trace), expected);

@@ -104,14 +104,19 @@ static void test_dropped_reply(void **state)
 static void test_stale_connection(void **state)
 {
 	struct cairn_attr attr;
-	int64_t begin;
+	int64_t best = INT64_MAX;
 
-	assert_int_equal(cairn_getattr(fs, FAKE_FILE, &attr), 0);
-	fake_hang_up(&c.master);
-	begin = clock_ms();
-	assert_int_equal(cairn_getattr(fs, FAKE_FILE, &attr), 0);
-	/* At once: the first pause of a retry is 20 ms. */
-	assert_in_range(clock_ms() - begin, 0, 15);
+	/* At once: the first pause of a retry is 20 ms. One of several tries is not disturbed by
+	 * whatever else this machine does. */
+	for (int i = 0; i < 10; i++) {
+		int64_t begin;
+		assert_int_equal(cairn_getattr(fs, FAKE_FILE, &attr), 0);
+		fake_hang_up(&c.master);
+		begin = clock_ms();
+		assert_int_equal(cairn_getattr(fs, FAKE_FILE, &attr), 0);
+		best = clock_ms() - begin < best ? clock_ms() - begin : best;
+	}
+	assert_in_range(best, 0, 15);
 }
 
 static void test_expired_session(void **state)
