@@ -11,7 +11,14 @@ if [ "$(id -u)" != 0 ] || ! mkfs.ext4 -q "$WORK/image" || ! mount -o loop "$WORK
 	exit
 fi
 MOUNTS+=("$DISK")
-CLUSTER=$DISK/cluster
+# Only the data lies on the disk whose plug is pulled; logs and pid files must outlive it.
+mkdir "$CLUSTER"
+chmod 700 "$CLUSTER"
+for part in master-1 chunkserver-1 chunkserver-2 chunkserver-3; do
+	mkdir "$DISK/$part"
+	ln -s "$DISK/$part" "$CLUSTER/$part"
+done
+sync -f "$DISK"
 cluster_up --mount "$MNT"
 
 for round in 1 2 3; do
@@ -21,12 +28,11 @@ for round in 1 2 3; do
 	ops=$!
 	wait_for 30 sh -c "[ \$(wc -l <'$WORK/told$round') -gt 40 ]"
 	"$TESTS_BIN/godown" "$DISK"
-	for pid in $(cairn local status "$CLUSTER" | sed -n 's/^\(master\|chunkserver\)-.* pid=\([0-9]*\).*/\2/p; s/^\(master\|chunkserver\)[^ ]* pid=\([0-9]*\).*/\2/p' | sort -u); do
-		kill -KILL "$pid" 2>/dev/null
+	for part in master-1 chunkserver-1 chunkserver-2 chunkserver-3 mount-1; do
+		kill -KILL "$(cat "$CLUSTER/run/$part.pid")" 2>/dev/null
 	done
 	kill -KILL $ops 2>/dev/null
 	wait $ops 2>/dev/null
-	pkill -KILL -f "cairn-mount.*$MNT" 2>/dev/null
 	umount -l "$MNT" 2>/dev/null
 	wait_for 30 umount "$DISK"
 	mount -o loop "$WORK/image" "$DISK" || exit
@@ -36,5 +42,3 @@ for round in 1 2 3; do
 		"$TESTS_BIN/power_ops" --check "$MNT/round$round" "$WORK/told$round"
 	sed -n '$s/^/# last told: /p' "$WORK/told$round"
 done
-# The logs are on the disk that comes and goes: look at them before it is unmounted.
-cairn local down "$CLUSTER" >/dev/null

@@ -2,7 +2,7 @@
 # kill -9 of any one chunkserver, while and after data is written: the same bytes come back.
 . "$(dirname "$0")/../lib/cluster.sh"
 
-cluster_up --mount "$MNT" --master-flag=--dead-after=2s
+cluster_up --mount "$MNT" --master-flag=--dead-after=2s --master-flag=--repair-delay=5s
 head -c 120000000 /dev/urandom >"$WORK/big"
 TREE=/usr/include/linux
 
