@@ -686,22 +686,35 @@ static struct replica *next_dirty(struct store *s, uint64_t *from, struct chunk_
 	return best;
 }
 
+/* Whether the journals name more than they must: what a sync or a raise has settled since. */
+static bool journal_stale(struct store *s)
+{
+	struct replica *r, *next;
+	bool stale = false;
+
+	pthread_mutex_lock(&s->lock);
+	HASH_ITER(hh, s->replicas, r, next)
+		stale |= r->journaled && !r->dirty && r->writers == 0;
+	pthread_mutex_unlock(&s->lock);
+	return stale;
+}
+
 void store_sync_all(struct store *s)
 {
 	struct chunk_file file;
 	struct replica *r;
 	uint64_t from = 0;
-	bool any = false;
+	bool any;
 
 	while ((r = next_dirty(s, &from, &file)) != NULL) {
 		struct err err = {0};
-		any = true;
 		if (store_sync(s, r, &file, &err) < 0) {
 			log_error("sync: %s", err_message(&err));
 			store_damaged(s, r);
 		}
 		store_release(s, r);
 	}
+	any = journal_stale(s);
 	for (size_t i = 0; any && i < s->n_disks; i++) {
 		struct err err = {0};
 		if (disk_begin(s, &s->disks[i], false, &err) < 0)

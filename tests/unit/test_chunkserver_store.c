@@ -1,0 +1,354 @@
+/* chunkserver: the store of replicas on a real directory: use, ranges, raises, recovery, faults. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+/* cmocka.h needs the four above first */
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "chunkserver/store.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/crc.h"
+#include "common/log.h"
+
+enum { BITS = 20, CHUNK = 0x1234 };
+
+static char root[64], disk[96];
+static struct store *store;
+static struct io_faulty faulty;
+static unsigned damage_reports;
+
+static void on_damaged(void *arg, const struct wire_have *have)
+{
+	damage_reports++;
+}
+
+static int open_store(struct err *err)
+{
+	char *dirs[] = {disk};
+	struct store_options o = {.io = &faulty.io, .dirs = dirs, .n_dirs = 1,
+				  .damaged = on_damaged};
+	return store_open(&o, &store, err);
+}
+
+static int setup(void **state)
+{
+	struct err err = {0};
+
+	log_setup("test", LOG_ERROR);
+	snprintf(root, sizeof(root), "%s/cairn-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR")
+									     : "/tmp");
+	assert_non_null(mkdtemp(root));
+	snprintf(disk, sizeof(disk), "%s/disk", root);
+	io_faulty_init(&faulty, &io_real);
+	damage_reports = 0;
+	if (open_store(&err) != 0)
+		fail_msg("%s", err.text);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char cmd[128];
+
+	if (store)
+		store_close(store);
+	store = NULL;
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", root);
+	return system(cmd);
+}
+
+/* As after kill -9: what the store would have said at a clean stop is not said. */
+static void crash(void)
+{
+	char cmd[400];
+	struct err err = {0};
+
+	/* The journal as it is now survives; the clean stop writes another one. */
+	snprintf(cmd, sizeof(cmd), "cp '%s/journal' '%s/journal.kept'", disk, root);
+	assert_int_equal(system(cmd), 0);
+	store_close(store);
+	snprintf(cmd, sizeof(cmd), "cp '%s/journal.kept' '%s/journal'", root, disk);
+	assert_int_equal(system(cmd), 0);
+	if (open_store(&err) != 0)
+		fail_msg("%s", err.text);
+}
+
+static int write_block(uint32_t block, uint8_t fill, struct err *err)
+{
+	uint8_t data[BLOCK_BYTES], sum[4];
+	struct replica *r;
+	struct chunk_file f;
+	bool torn;
+	int res = store_acquire(store, CHUNK, 1, BITS, deadline_in(1000), &r, &f, err);
+
+	if (res < 0)
+		return res;
+	memset(data, fill, sizeof(data));
+	crc_sums(sum, data, 0, sizeof(data));
+	res = store_will_write(store, r, err);
+	if (res == 0) {
+		res = chunk_file_write(&f, data, block * BLOCK_BYTES, BLOCK_BYTES, sum, &torn, err);
+		store_did_write(store, r);
+	}
+	store_release(store, r);
+	return res;
+}
+
+static int read_block(uint32_t version, uint32_t block, uint8_t *ret_fill, struct err *err)
+{
+	uint8_t data[BLOCK_BYTES], sum[4];
+	struct replica *r;
+	struct chunk_file f;
+	size_t len;
+	int res = store_acquire(store, CHUNK, version, 0, deadline_in(1000), &r, &f, err);
+
+	if (res < 0)
+		return res;
+	res = chunk_file_read(&f, block * BLOCK_BYTES, BLOCK_BYTES, data, sum, &len, err);
+	*ret_fill = len ? data[0] : 0;
+	store_release(store, r);
+	return res;
+}
+
+static void test_versions_and_absence(void **state)
+{
+	struct err err = {0};
+	uint8_t fill;
+
+	assert_int_equal(read_block(1, 0, &fill, &err), ERR_NO_CHUNK);
+	assert_int_equal(write_block(0, 7, &err), 0);
+	assert_int_equal(read_block(1, 0, &fill, &err), 0);
+	assert_int_equal(fill, 7);
+	assert_int_equal(read_block(2, 0, &fill, &err), ERR_CHUNK_VERSION);
+	assert_non_null(strstr(err.text, "v1"));
+}
+
+static void test_clean_restart_keeps_everything(void **state)
+{
+	struct err err = {0};
+	uint8_t fill;
+
+	assert_int_equal(write_block(3, 9, &err), 0);
+	store_close(store);
+	assert_int_equal(open_store(&err), 0);
+	assert_int_equal(read_block(1, 3, &fill, &err), 0);
+	assert_int_equal(fill, 9);
+}
+
+static void test_a_crash_makes_open_chunks_suspect(void **state)
+{
+	_cleanup_free_ struct wire_have *list = NULL;
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+	uint8_t fill;
+	size_t n;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	crash();
+	assert_int_equal(read_block(1, 0, &fill, &err), ERR_CHUNK_PENDING);
+	assert_int_equal(store_list(store, &list, &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(list[0].flags, HAVE_UNCLEAN);
+	/* The master has compared it: it serves again, under a new version. */
+	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(answer.present, 1);
+	assert_int_equal(answer.length, BLOCK_BYTES);
+	assert_int_equal(read_block(2, 0, &fill, &err), 0);
+	assert_int_equal(fill, 7);
+	/* Synced chunks are above suspicion. */
+	store_sync_all(store);
+	crash();
+	assert_int_equal(read_block(2, 0, &fill, &err), 0);
+}
+
+static void test_a_torn_block_is_found_and_can_be_settled(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = CHUNK_LENGTH_KEEP,
+					 .flags = CHUNK_WRITTEN | RAISE_SETTLE};
+	_cleanup_free_ struct wire_have *list = NULL;
+	struct wire_chunk_state answer;
+	struct err err = {0};
+	char path[200], name[64];
+	uint8_t fill;
+	size_t n;
+	int fd;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	assert_int_equal(write_block(1, 8, &err), 0);
+	format_name_put(name, CHUNK, 1);
+	snprintf(path, sizeof(path), "%s/chunks/%s", disk, name);
+	fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "torn", 4, format_data_offset(BITS) + BLOCK_BYTES), 4);
+	close(fd);
+	crash();
+	assert_int_equal(store_list(store, &list, &n), 0);
+	assert_int_equal(list[0].flags, HAVE_UNCLEAN | HAVE_DAMAGED);
+	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(read_block(2, 0, &fill, &err), 0);
+	assert_int_equal(fill, 7);
+	assert_int_equal(read_block(2, 1, &fill, &err), 0);
+	assert_int_equal(fill, 't');
+}
+
+static void test_raise_fences_and_repeats(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = 100, .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state first, again;
+	struct err err = {0};
+	struct replica *r;
+	struct chunk_file f;
+	struct range range;
+	uint8_t fill;
+
+	/* Nothing here and nothing missed; but a written chunk is missed. */
+	raise.flags = 0;
+	assert_int_equal(store_raise(store, &raise, deadline_in(100), &first, &err), 0);
+	assert_int_equal(first.present, 0);
+	raise.flags = CHUNK_WRITTEN;
+	assert_int_equal(store_raise(store, &raise, deadline_in(100), &first, &err), ERR_NO_CHUNK);
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	assert_int_equal(write_block(5, 7, &err), 0);
+	/* An uncommitted write's range ends with its version; local work is waited for. */
+	assert_int_equal(store_acquire(store, CHUNK, 1, 0, deadline_in(100), &r, &f, &err), 0);
+	assert_int_equal(store_range_lock(store, r, 0, 0, false, 0, &range), 0);
+	assert_int_equal(store_raise(store, &raise, deadline_in(50), &first, &err),
+			 ERR_CHUNK_PENDING);
+	store_release(store, r);
+	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &first, &err), 0);
+	assert_null(range.replica);
+	assert_int_equal(first.length, BLOCK_BYTES);
+	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &again, &err), 0);
+	assert_int_equal(first.digest, again.digest);
+	assert_int_equal(read_block(1, 0, &fill, &err), ERR_CHUNK_VERSION);
+	assert_int_equal(read_block(2, 0, &fill, &err), 0);
+	raise.version = 7;
+	raise.new_version = 8;
+	assert_int_equal(store_raise(store, &raise, deadline_in(100), &again, &err),
+			 ERR_CHUNK_VERSION);
+}
+
+static void test_ranges(void **state)
+{
+	struct err err = {0};
+	struct range a, b;
+	struct replica *r;
+	struct chunk_file f;
+
+	assert_int_equal(write_block(0, 1, &err), 0);
+	assert_int_equal(store_acquire(store, CHUNK, 1, 0, deadline_in(100), &r, &f, &err), 0);
+	assert_int_equal(store_range_lock(store, r, 2, 4, false, 0, &a), 0);
+	assert_int_equal(store_range_lock(store, r, 4, 9, false, 0, &b), ERR_BUSY);
+	assert_int_equal(store_range_lock(store, r, 4, 9, true, deadline_in(30), &b),
+			 ERR_CHUNK_PENDING);
+	assert_int_equal(store_range_lock(store, r, 5, 9, false, 0, &b), 0);
+	assert_int_equal(store_wait_committed(store, r, 0, 1, deadline_in(30)), 0);
+	assert_int_equal(store_wait_committed(store, r, 0, 2, deadline_in(30)), ERR_CHUNK_PENDING);
+	store_range_unlock(store, &a);
+	assert_int_equal(store_wait_committed(store, r, 0, 4, deadline_in(30)), 0);
+	/* The chain failed: nobody reads what may not be everywhere. */
+	store_in_doubt(store, &b);
+	store_range_unlock(store, &b);
+	assert_int_equal(store_wait_committed(store, r, 0, 1, deadline_in(30)), ERR_CHUNK_PENDING);
+	store_release(store, r);
+}
+
+static void test_faults_are_answers(void **state)
+{
+	struct err err = {0};
+	unsigned journal, full;
+	uint8_t fill;
+
+	/* No journal, no write. */
+	journal = io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = 1,
+							   .eno = EIO, .match = "journal"});
+	assert_int_equal(write_block(0, 7, &err), ERR_IO);
+	assert_int_equal(faulty.fired[journal], 1);
+	assert_int_equal(read_block(1, 0, &fill, &err), 0);
+	assert_int_equal(fill, 0);
+	/* A full disk says so, and what was there stays good. */
+	faulty.n_faults = 0;
+	store_close(store);
+	assert_int_equal(open_store(&err), 0);
+	assert_int_equal(write_block(0, 7, &err), 0);
+	full = io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 1, .sticky = true,
+							.eno = ENOSPC, .match = "chunks/"});
+	assert_int_equal(write_block(1, 8, &err), ERR_NOSPC);
+	assert_true(faulty.fired[full] >= 1);
+	faulty.n_faults = 0;
+	assert_int_equal(read_block(1, 0, &fill, &err), 0);
+	assert_int_equal(fill, 7);
+}
+
+static void test_deletion_spares_newer(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+	uint8_t fill;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, 1, &err), 0);
+	assert_int_equal(read_block(2, 0, &fill, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, 2, &err), 0);
+	assert_int_equal(read_block(2, 0, &fill, &err), ERR_NO_CHUNK);
+	assert_int_equal(store_delete(store, CHUNK, 2, &err), 0);
+}
+
+static void test_disks_are_guarded(void **state)
+{
+	struct store *mine = store;
+	struct err err = {0};
+	char path[200];
+	int fd;
+
+	/* In use by us: another store is refused, with the name. */
+	assert_int_equal(open_store(&err), ERR_BUSY);
+	assert_non_null(strstr(err.text, disk));
+	store = mine;
+	assert_int_equal(store_join_cluster(store, SLICE_LIT("0123456789abcdef"), &err), 0);
+	assert_int_equal(store_join_cluster(store, SLICE_LIT("0123456789abcdeX"), &err),
+			 ERR_WRONG_CLUSTER);
+	store_close(store);
+	store = NULL;
+	snprintf(path, sizeof(path), "%s/cairn-disk", disk);
+	fd = open(path, O_WRONLY | O_TRUNC);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(open_store(&err), ERR_CORRUPT);
+	assert_non_null(strstr(err.text, disk));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+		T(test_versions_and_absence),
+		T(test_clean_restart_keeps_everything),
+		T(test_a_crash_makes_open_chunks_suspect),
+		T(test_a_torn_block_is_found_and_can_be_settled),
+		T(test_raise_fences_and_repeats),
+		T(test_ranges),
+		T(test_faults_are_answers),
+		T(test_deletion_spares_newer),
+		T(test_disks_are_guarded),
+#undef T
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
