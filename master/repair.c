@@ -9,12 +9,13 @@
 #include "common/log.h"
 #include "master/place.h"
 
-enum { REPAIR_LOOKED_AT_MAX = 256, GARBAGE_MS = 20000 };
+enum { REPAIR_LOOKED_AT_MAX = 256, REPAIR_RETRY_MS = 5000, GARBAGE_MS = 20000 };
 
 /* When a chunk was first seen below its goal. */
 struct under_goal {
 	uint64_t chunk;
 	int64_t since_ms;
+	int64_t retry_ms; /* tried, and not to be tried again before */
 	bool urgent;
 	UT_hash_handle hh;
 };
@@ -37,8 +38,10 @@ static struct under_goal *under_goal_note(struct master *m, uint64_t chunk)
 void repair_now(struct master *m, uint64_t chunk)
 {
 	struct under_goal *u = under_goal_note(m, chunk);
-	if (u)
+	if (u) {
 		u->urgent = true;
+		u->retry_ms = 0;
+	}
 }
 
 void repair_free(struct master *m)
@@ -106,7 +109,7 @@ static bool repair_chunk(struct master *m, uint64_t chunk)
 	unsigned n = 0;
 	bool marked = false, patient;
 
-	if (!u || raise_running(m, chunk))
+	if (!u || raise_running(m, chunk) || clock_ms() < u->retry_ms)
 		return false;
 	if (state_get_row_chunk(m->st, key_chunk(chunk), &row, &backing) != 1 ||
 	    state_get_row_policy(m->st, key_policy(row.policy), &policy, &backing) != 1) {
@@ -128,7 +131,7 @@ static bool repair_chunk(struct master *m, uint64_t chunk)
 		}
 		return false;
 	}
-	u->since_ms = clock_ms(); /* should it fail, it is tried again after the delay */
+	u->retry_ms = deadline_in(REPAIR_RETRY_MS);
 	u->urgent = false;
 	m->repairs++;
 	raise_start(m, chunk, 0, targets, n, repair_done, m);

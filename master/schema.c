@@ -123,7 +123,8 @@ struct key key_xattr(uint64_t inode, struct slice name)
 {
 	struct key k = key_1(KEY_XATTR, inode);
 	assert(name.len <= XATTR_NAME_BYTES_MAX);
-	memcpy(k.bytes + k.len, name.data, name.len);
+	if (name.len)
+		memcpy(k.bytes + k.len, name.data, name.len);
 	k.len += name.len;
 	return k;
 }

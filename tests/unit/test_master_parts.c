@@ -1,0 +1,232 @@
+/* master: the state's levels, LevelDB below them, command codec, placement. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+/* cmocka.h needs the four above first */
+#include <cmocka.h>
+
+#include <poll.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "master/cmd.h"
+#include "master/place.h"
+#include "master/store.h"
+
+static struct slice str(const char *s)
+{
+	return slice_str(s);
+}
+
+static const char *get(struct state *st, const char *key, struct buf *b)
+{
+	return state_get(st, str(key), b) == 1 ? buf_str(b) : NULL;
+}
+
+/* "k=v k=v" of all rows with the prefix. */
+static const char *rows(struct state *st, const char *prefix, struct buf *b)
+{
+	struct state_iter *it;
+	struct slice k, v;
+
+	buf_clear(b);
+	assert_int_equal(state_iter_open(st, str(prefix), (struct slice){0}, &it), 0);
+	while (state_iter_next(it, &k, &v) == 1) {
+		buf_append_slice(b, k);
+		buf_printf(b, "=");
+		buf_append_slice(b, v);
+		buf_printf(b, " ");
+	}
+	state_iter_close(it);
+	return buf_str(b);
+}
+
+static void test_levels_hide_each_other(void **unused)
+{
+	_cleanup_buf_ struct buf b = {0};
+	struct state *st;
+
+	assert_int_equal(state_new(NULL, &st), 0);
+	state_begin(st);
+	state_put(st, str("a1"), str("old"));
+	state_put(st, str("a2"), str("kept"));
+	state_put(st, str("a3"), str("gone"));
+	assert_int_equal(state_commit(st), 0);
+	assert_true(state_freeze(st));
+	assert_false(state_freeze(st)); /* one at a time */
+	state_begin(st);
+	state_put(st, str("a1"), str("new"));
+	state_del(st, str("a3"));
+	state_put(st, str("b"), str("x"));
+	assert_string_equal(rows(st, "a", &b), "a1=new a2=kept ");
+	assert_null(get(st, "a3", &b));
+	assert_int_equal(state_txn_keys(st), 3);
+	state_abort(st);
+	assert_string_equal(rows(st, "a", &b), "a1=old a2=kept a3=gone ");
+	state_begin(st);
+	state_del(st, str("a3"));
+	assert_int_equal(state_commit(st), 0);
+	assert_null(get(st, "a3", &b));
+	assert_string_equal(get(st, "a1", &b), "old");
+	state_free(st);
+}
+
+static int wake_fd;
+
+static void on_written(void *arg)
+{
+	uint64_t one = 1;
+	assert_int_equal(write(wake_fd, &one, sizeof(one)), sizeof(one));
+}
+
+static void push(struct state *st, struct store *store, uint64_t index)
+{
+	struct pollfd p = {.fd = wake_fd, .events = POLLIN};
+	struct err err = {0};
+	uint64_t n;
+
+	assert_true(state_freeze(st));
+	store_submit(store, st, index);
+	assert_int_equal(store_wait_durable(store, index), 0);
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(read(wake_fd, &n, sizeof(n)), sizeof(n));
+	assert_int_equal(store_collect(store, &err), 1);
+	state_thaw(st);
+}
+
+static void put(struct state *st, const char *key, const char *value)
+{
+	state_begin(st);
+	if (value)
+		state_put(st, str(key), str(value));
+	else
+		state_del(st, str(key));
+	assert_int_equal(state_commit(st), 0);
+}
+
+static void test_leveldb_below(void **unused)
+{
+	char dir[] = "/tmp/cairn-test-XXXXXX", db[64], cmd[96];
+	_cleanup_buf_ struct buf b = {0};
+	struct store *store, *second;
+	struct err err = {0};
+	struct state *st;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(db, sizeof(db), "%s/db", dir);
+	wake_fd = eventfd(0, EFD_NONBLOCK);
+	assert_int_equal(store_open(db, 8 << 20, &store, &err), 0);
+	assert_int_equal(store_start(store, 0, on_written, NULL, &err), 0);
+	assert_int_equal(state_new(store_base(store), &st), 0);
+	put(st, "a1", "one");
+	put(st, "a2", "two");
+	put(st, "a3", "three");
+	push(st, store, 3);
+	put(st, "a2", NULL);
+	put(st, "a25", "between");
+	assert_string_equal(rows(st, "a", &b), "a1=one a25=between a3=three ");
+	push(st, store, 5);
+	assert_int_equal(store_durable(store), 5);
+	assert_string_equal(rows(st, "a", &b), "a1=one a25=between a3=three ");
+	put(st, "a9", "never written");
+	/* Nobody else may open it; the error names it. */
+	assert_true(store_open(db, 8 << 20, &second, &err) < 0);
+	assert_non_null(strstr(err.text, db));
+	state_free(st);
+	store_close(store);
+	assert_int_equal(store_open(db, 8 << 20, &store, &err), 0);
+	assert_int_equal(state_new(store_base(store), &st), 0);
+	assert_string_equal(rows(st, "a", &b), "a1=one a25=between a3=three ");
+	state_free(st);
+	store_close(store);
+	close(wake_fd);
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
+	assert_int_equal(system(cmd), 0);
+}
+
+static void test_commands_round_trip(void **unused)
+{
+	_cleanup_buf_ struct buf b = {0}, text = {0};
+	struct cmd_chunk_raised in = {.chunk = 9, .new_version = 4, .n_members = 2, .cut = 77,
+				      .members = {{.server = 3}, {.server = 5}}}, out;
+	struct when now = {.sec = 12, .nsec = 34};
+	struct cmd_head head;
+	struct cursor body;
+	uint16_t number;
+
+	assert_int_equal(cmd_put(&b, CMD_NUMBER_CHUNK_RAISED, now, &in), 0);
+	assert_int_equal(b.len % 8, 0);
+	assert_int_equal(cmd_get(buf_slice(&b), &number, &head, &body, NULL), 0);
+	assert_int_equal(number, CMD_NUMBER_CHUNK_RAISED);
+	assert_int_equal(head.time.nsec, 34);
+	assert_int_equal(cmd_chunk_raised_get(&body, &out), 0);
+	assert_int_equal(out.members[1].server, 5);
+	assert_int_equal(out.cut, 77);
+	cmd_text(&text, buf_slice(&b));
+	assert_non_null(strstr(buf_str(&text), "CHUNK_RAISED time=12.000000034 chunk=9"));
+	for (size_t n = 0; n < b.len; n++) {
+		buf_clear(&text);
+		cmd_text(&text, slice_of(b.data, n)); /* must not crash */
+	}
+}
+
+static uint64_t rng_state;
+static uint64_t next_random(void *arg)
+{
+	uint64_t z = rng_state += 0x9e3779b97f4a7c15ULL;
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return z ^ z >> 31;
+}
+
+static void test_placement_spreads(void **unused)
+{
+	enum { ROUNDS = 3000 };
+	unsigned big = 0, small = 0;
+
+	rng_state = (uint64_t)time(NULL);
+	printf("seed %llu\n", (unsigned long long)rng_state);
+	for (int i = 0; i < ROUNDS; i++) {
+		struct place_server s[] = {
+			{.id = 1, .free_bytes = 300ull << 30, .rack = "a", .host = "h1"},
+			{.id = 2, .free_bytes = 100ull << 30, .rack = "a", .host = "h2"},
+			{.id = 3, .free_bytes = 100ull << 30, .rack = "b", .host = "h3"},
+			{.id = 4, .free_bytes = 100ull << 30, .rack = "b", .host = "h3"},
+			{.id = 5, .free_bytes = 0, .rack = "c", .host = "h5"},
+		};
+		uint32_t ret[5];
+		bool rack_a, rack_b, h3_twice;
+		assert_int_equal(place_choose(s, 5, 2, next_random, NULL, ret), 2);
+		rack_a = ret[0] <= 2 || ret[1] <= 2;
+		rack_b = ret[0] >= 3 || ret[1] >= 3;
+		assert_true(rack_a && rack_b); /* two racks */
+		assert_true(ret[0] != 5 && ret[1] != 5); /* no room */
+		big += ret[0] == 1;
+		small += ret[0] == 2;
+		for (unsigned j = 0; j < 5; j++)
+			s[j].used = false;
+		assert_int_equal(place_choose(s, 5, 3, next_random, NULL, ret), 3);
+		h3_twice = (ret[0] >= 3) + (ret[1] >= 3) + (ret[2] >= 3) > 1;
+		assert_false(h3_twice); /* three hosts before one twice */
+		for (unsigned j = 0; j < 5; j++)
+			s[j].used = false;
+		assert_int_equal(place_choose(s, 5, 5, next_random, NULL, ret), 4);
+	}
+	/* About three to one by free space: far from both one to one and one to none. */
+	assert_true(big > 2 * small && small > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_levels_hide_each_other),
+		cmocka_unit_test(test_leveldb_below),
+		cmocka_unit_test(test_commands_round_trip),
+		cmocka_unit_test(test_placement_spreads),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
