@@ -10,6 +10,7 @@
 
 #include "client/locate.h"
 #include "client/pieces.h"
+#include "client/result.h"
 #include "client/wait.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -257,6 +258,7 @@ static int replica_read(struct chunk_reader *c, const struct location_replica *f
 		/* The report is for others: whether it arrives changes nothing here. */
 		locate_fault(c->fs, c->loc, from->server, false, r, text, reply_deadline(c), NULL);
 	}
+	result_strip(err, from->addr);
 	return err_prefix(err, r, "read chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s",
 			  c->loc->id, c->loc->version, c->inode, from->addr);
 }

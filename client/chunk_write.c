@@ -9,6 +9,7 @@
 
 #include "client/locate.h"
 #include "client/pieces.h"
+#include "client/result.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/crc.h"
@@ -229,11 +230,11 @@ static int chunk_write_at(struct chunk_writer *w, uint64_t inode, struct err *er
 	r = head_write(w, false, &stale, err);
 	if (stale)
 		r = head_write(w, true, &stale, err);
-	if (r < 0)
-		err_prefix(err, r, "write chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s",
-			   w->loc->id, w->loc->version, inode,
-			   location_addr(w->loc, w->failed));
-	return r;
+	if (r == 0)
+		return 0;
+	result_strip(err, location_addr(w->loc, w->failed));
+	return err_prefix(err, r, "write chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s",
+			  w->loc->id, w->loc->version, inode, location_addr(w->loc, w->failed));
 }
 
 /* Pieces that were done before a failure are in the chunk still if it is the same chunk and nobody

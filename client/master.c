@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "client/result.h"
 #include "client/wait.h"
 #include "common/clock.h"
 
@@ -213,7 +214,9 @@ int master_call(struct master *m, uint16_t op, const void *req, void *ret, struc
 		}
 		if (a != ATTEMPT_REFUSED)
 			master_rotate(m, addr);
-		if (a == ATTEMPT_REFUSED || !backoff_pause(&pause, deadline_ms))
+		if (a == ATTEMPT_REFUSED || !backoff_pause(&pause, deadline_ms)) {
+			result_strip(err, addr);
 			return err_prefix(err, r, "master %s", addr);
+		}
 	}
 }

@@ -1,6 +1,7 @@
 #include "client/result.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "client/cairn.h"
 
@@ -18,6 +19,15 @@ ssize_t result(ssize_t r, const struct err *err)
 		err_set(&last_failure, (int)r, "%s", err_text((int)r));
 	eno = err_to_errno((int)r);
 	return -(eno > 0 ? eno : EIO);
+}
+
+void result_strip(struct err *err, const char *where)
+{
+	size_t n = strlen(where);
+
+	if (err && strncmp(err->text, where, n) == 0 && err->text[n] == ':' &&
+	    err->text[n + 1] == ' ')
+		memmove(err->text, err->text + n + 2, strlen(err->text + n + 2) + 1);
 }
 
 const char *cairn_error(void)

@@ -11,4 +11,7 @@
  * last failure (err may have no text: then the table's). */
 ssize_t result(ssize_t r, const struct err *err);
 
+/* Takes "WHERE: " off the start of err's text, for a caller that goes on to say where. */
+void result_strip(struct err *err, const char *where);
+
 #endif

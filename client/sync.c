@@ -122,6 +122,7 @@ static int sync_alone(struct cairn *fs, struct inode *inode, struct sync *s, int
 			r = 0;
 			break;
 		}
+		result_strip(&failure, location_addr(&s->loc, server));
 		err_prefix(&failure, r, "sync chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s",
 			   s->loc.id, s->loc.version, inode->number,
 			   location_addr(&s->loc, server));

@@ -573,12 +573,27 @@ static struct cairn *fake_client(struct fake_cluster *c, int64_t readahead)
 	return fs;
 }
 
+/* A copy, for assertions: one that fails must not leave the lock taken. The caller frees it. */
+static char *fake_trace_copy(struct fake_cluster *c)
+{
+	char *copy;
+
+	pthread_mutex_lock(&c->lock);
+	copy = strdup(buf_str(&c->trace));
+	pthread_mutex_unlock(&c->lock);
+	assert_non_null(copy);
+	return copy;
+}
+
 __attribute__((unused)) static void assert_trace(struct fake_cluster *c, const char *expected)
 {
-	pthread_mutex_lock(&c->lock);
-	assert_string_equal(buf_str(&c->trace), expected);
-	buf_clear(&c->trace);
-	pthread_mutex_unlock(&c->lock);
+	char *trace = fake_trace_copy(c);
+
+	fake_trace_clear(c);
+	if (strcmp(trace, expected) != 0)
+		print_error("trace:\n%s", trace);
+	assert_string_equal(trace, expected);
+	free(trace);
 }
 
 #endif
