@@ -6,7 +6,6 @@
 #include "client/chunk_read.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "client/locate.h"
 #include "client/pieces.h"
@@ -252,15 +251,14 @@ static int replica_read(struct chunk_reader *c, const struct location_replica *f
 			c->state[i] = PIECE_MISSING;
 	if (r == 0)
 		return 0;
-	if (is_damage(r)) {
-		char text[ERR_TEXT_MAX];
-		snprintf(text, sizeof(text), "%s", err_message(err));
-		/* The report is for others: whether it arrives changes nothing here. */
-		locate_fault(c->fs, c->loc, from->server, false, r, text, reply_deadline(c), NULL);
-	}
 	result_strip(err, from->addr);
-	return err_prefix(err, r, "read chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s",
-			  c->loc->id, c->loc->version, c->inode, from->addr);
+	err_prefix(err, r, "read chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s", c->loc->id,
+		   c->loc->version, c->inode, from->addr);
+	/* The report is for others: whether it arrives changes nothing here. */
+	if (is_damage(r))
+		locate_fault(c->fs, c->loc, from->server, false, r, err_message(err),
+			     reply_deadline(c), NULL);
+	return r;
 }
 
 /* Tries each replica once: those that failed lately last. Different sessions begin with different

@@ -83,8 +83,7 @@ int locate_fault(struct cairn *fs, const struct location *loc, uint32_t server, 
 
 	if (req.text.len > TEXT_BYTES_MAX)
 		req.text.len = TEXT_BYTES_MAX;
-	log_warn("%s chunk %016llx v%u on %s: %s", writing ? "write" : "read",
-		 (unsigned long long)loc->id, loc->version, location_addr(loc, server), text);
+	log_warn("%s", text);
 	return master_call(&fs->master, OP_CHUNK_FAULT, &req, &empty, &fields, deadline_ms, NULL,
 			   err);
 }

@@ -18,7 +18,8 @@ int locate_for_write(struct cairn *fs, struct inode *inode, uint64_t index,
 		     struct location *ret, uint64_t *ret_since, int64_t deadline_ms,
 		     struct err *err);
 
-/* Tells the master that `server` could not be used for this chunk, for `reason`. When writing,
+/* Tells the master (and the log) that `server` could not be used for this chunk, for `reason`; the
+ * text says all of it. When writing,
  * the answer comes when the chunk's version has been raised without it. */
 int locate_fault(struct cairn *fs, const struct location *loc, uint32_t server, bool writing,
 		 int reason, const char *text, int64_t deadline_ms, struct err *err);
