@@ -81,7 +81,9 @@ static void options_take(struct cairn *fs, const struct cairn_options *o)
 {
 	fs->timeout_ms = or_default(o->timeout_ms, CLIENT_TIMEOUT_DEFAULT_MS);
 	fs->readahead_bytes = o->readahead_bytes < 0
-				      ? 0 : or_default(o->readahead_bytes, CLIENT_READAHEAD_DEFAULT);
+				      ? 0
+				      : or_default(o->readahead_bytes,
+						   CLIENT_READAHEAD_DEFAULT);
 	if (o->name)
 		snprintf(fs->name, sizeof(fs->name), "%s", o->name);
 	else

@@ -7,8 +7,8 @@
 #include "common/cleanup.h"
 
 static_assert(sizeof(((struct cairn_replica_info *)0)->addr) == ADDR_BYTES_MAX, "addresses fit");
-static_assert(sizeof(((struct cairn_chunk_info *)0)->replicas) / sizeof(struct cairn_replica_info) ==
-	      REPLICAS_MAX, "replicas fit");
+static_assert(sizeof(((struct cairn_chunk_info *)0)->replicas) ==
+	      REPLICAS_MAX * sizeof(struct cairn_replica_info), "replicas fit");
 
 static void text_copy(char *to, size_t room, struct slice from)
 {

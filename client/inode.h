@@ -10,9 +10,9 @@
  *  2. A write remembers `since`, the lowest such value of the locations it used. When its WROTE
  *     answers with change c, and every change in (since, c] is our own, nobody else changed the
  *     file meanwhile, and the bytes are in the file's chunks.
- *  3. Otherwise all cached locations are dropped, and the writer asks for the chunks it wrote to: where
- *     id and version are still the same they were neither freed nor cut, and the bytes are
- *     there; where not, it writes them again and says WROTE again (write.c).
+ *  3. Otherwise all cached locations are dropped, and the writer asks for the chunks it wrote
+ *     to: where id and version are still the same they were neither freed nor cut, and the
+ *     bytes are there; where not, it writes them again and says WROTE again (write.c).
  *
  * Unsynced chunks are remembered by index, not by location (a chunk may have moved by the time
  * of the fsync), for the inode and not for one handle (fsync(2) covers what other handles

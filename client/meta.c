@@ -370,7 +370,7 @@ int cairn_readdir(struct cairn *fs, const struct cairn_cred *cred, uint64_t inod
 		if (r == 0)
 			r = readdir_page(rep.entries, fn, arg, &cookie, &any, &err);
 		if (r == 1 && !rep.eof && !any)
-			r = err_set(&err, ERR_PROTOCOL, "an empty page of a directory that goes on");
+			r = err_set(&err, ERR_PROTOCOL, "an empty page of an unfinished directory");
 	} while (r == 1 && !rep.eof);
 	return (int)result(r, &err);
 }

@@ -28,7 +28,8 @@ static int place_find_new(struct cairn *fs, const char *path, bool dir, struct p
 	if (r == ERR_BUSY || r == ERR_INVAL)
 		return err_set(err, ERR_EXIST, "%s: file exists", path);
 	if (r == 0 && ret->slash && !dir)
-		return err_set(err, ERR_NOENT, "%s: only a directory's name ends with a slash", path);
+		return err_set(err, ERR_NOENT, "%s: only a directory's name ends with a slash",
+			       path);
 	return r;
 }
 

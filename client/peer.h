@@ -27,8 +27,8 @@ void peers_init(struct peers *p, const struct auth_key *key, const char *name,
 void peers_release(struct peers *p);
 
 /* A connection to the server at addr: an idle one that is still open (*ret_pooled), or a new one
- * within connect_ms and the deadline. fresh: a new one in any case; idle ones are closed. A failure to
- * connect makes the server avoided. */
+ * within connect_ms and the deadline. fresh: a new one in any case; idle ones are closed.
+ * A failure to connect makes the server avoided. */
 int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_ms,
 	       struct conn **ret, bool *ret_pooled, struct err *err);
 /* Gives it back: kept if it is good, closed if it is broken. NULL is fine. */

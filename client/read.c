@@ -123,13 +123,16 @@ ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t of
 		uint32_t count = chunks_touched(at, bytes - done, inode->chunk_bits);
 		int r = locate_chunks(file->fs, inode->number, at >> inode->chunk_bits, count, &rep,
 				      &fields, deadline, err);
-		size_t n = r < 0 ? 0 : located_bytes(&rep, count, inode->chunk_bits, bytes - done, at);
 		uint8_t *to = (uint8_t *)buf + done;
-		if (r == 0 && file->fs->readahead_bytes > 0)
+		size_t n;
+		if (r < 0)
+			return r;
+		n = located_bytes(&rep, count, inode->chunk_bits, bytes - done, at);
+		if (file->fs->readahead_bytes > 0)
 			r = read_ahead(file, &rep, to, n, at, deadline, err);
-		else if (r == 0)
-			r = read_located(file->fs, inode->number, inode->chunk_bits, &rep, to, n, at,
-					 deadline, err);
+		else
+			r = read_located(file->fs, inode->number, inode->chunk_bits, &rep, to, n,
+					 at, deadline, err);
 		if (r < 0)
 			return r;
 		done += n;

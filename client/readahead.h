@@ -3,8 +3,8 @@
  * Each handle finds out whether it is read sequentially, and then has worker threads of the session
  * fetch what follows: a window that doubles from READAHEAD_FIRST up to the session's limit, in
  * slots of at most a message's data. A worker asks LOCATE itself and keeps the file's change
- * counter of that answer with the data. The reader has asked LOCATE too, and takes data only when both
- * counters are equal: then no write was completed between the fetch and the read, whichever of
+ * counter of that answer with the data. The reader has asked LOCATE too, and takes data only when
+ * both counters are equal: then no write was completed between the fetch and the read, whichever of
  * the two came first. So a read gives what it would have given without read-ahead.
  *
  * One lock for all handles of a session protects everything; it is held for a few list operations,

@@ -191,7 +191,8 @@ static int append(struct cairn_file *file, const uint8_t *data, size_t bytes,
 	pthread_mutex_lock(&inode->append_lock);
 	r = meta_getattr(file->fs, inode->number, &attr, deadline_ms, err);
 	if (r == ERR_NOENT)
-		r = err_set(err, ERR_STALE, "inode %llx is gone", (unsigned long long)inode->number);
+		r = err_set(err, ERR_STALE, "inode %llx is gone",
+			    (unsigned long long)inode->number);
 	if (r == 0 && bytes > FILE_BYTES_MAX - attr.size)
 		r = err_set(err, ERR_FBIG, "beyond the largest file");
 	if (r == 0)
