@@ -149,8 +149,8 @@ CAIRN_API uint64_t cairn_file_inode(const struct cairn_file *file);
 /* Positioned; count of bytes read: less than asked only at the end of the file. */
 CAIRN_API ssize_t cairn_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t offset);
 /* All bytes, or an error (then a prefix may have been written). With O_APPEND the offset is the
- * end of the file as the master knows it: appends of one session follow each other; of two
- * sessions that append at the same moment one may still overwrite the other. */
+ * end of the file as the master knows it: appends of one session follow each other; of
+ * two sessions that append at the same moment one may still overwrite the other. */
 CAIRN_API ssize_t cairn_pwrite(struct cairn_file *file, const void *buf, size_t bytes,
 			       uint64_t offset);
 /* After it returns 0, the bytes are on stable storage on every replica. */

@@ -147,7 +147,8 @@ static int piece_receive(struct chunk_reader *c, struct conn *conn, unsigned i, 
 	    rep.sums.len != h.data_bytes / BLOCK_BYTES * 4) {
 		conn->broken = true;
 		return err_set(err, ERR_PROTOCOL, "%s: READ of %u bytes was answered with %u and "
-			       "%u bytes of checksums", conn->peer, len, h.data_bytes, rep.sums.len);
+			       "%u bytes of checksums", conn->peer, len, h.data_bytes,
+			       rep.sums.len);
 	}
 	r = piece_data(c, conn, p, h.data_bytes, rep.sums.data, &ok, err);
 	if (r == 0)

@@ -1,7 +1,7 @@
 /* A write goes to the head of the chunk's chain in pieces, several in flight on one connection; a
- * piece is done when the head answered it, which is when every replica has it. After a failure
- * the pieces without an answer are sent again, to wherever the chunk is then: the same bytes at the same
- * place, so that once more does no harm. */
+ * piece is done when the head answered it, which is when every replica has it. After a failure the
+ * pieces without an answer are sent again, to wherever the chunk is then: the same bytes at the
+ * same place, so that once more does no harm. */
 #include "client/chunk_write.h"
 
 #include <inttypes.h>
