@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +27,7 @@
 
 static const char program[] = "cairn-mount";
 
-enum { THREADS_MAX = 32, KICK_MS = 20, CONNECT_ERROR_BYTES = 512 };
+enum { THREADS_MAX = 32, KICK_MS = 20, FLUSH_MS = 4000, CONNECT_ERROR_BYTES = 512 };
 
 /* ---- the parent's side of daemonising ---- */
 
@@ -108,16 +110,37 @@ static void on_kick(int signal_number)
 {
 }
 
-/* Writes out what the kernel still holds (pages of shared mappings): our own threads serve it. */
+/* Writes out what the kernel still holds (pages of shared mappings), for at most FLUSH_MS. A
+ * process of its own asks for it: a thread of ours that waits for an answer of our own could not
+ * even be killed, since the kernel gives such requests up only when the last of our descriptors
+ * of /dev/fuse is closed. */
 static void flush_mount(const char *mountpoint)
 {
-	int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct pollfd done = {.events = POLLIN};
+	pid_t pid = fork();
 
-	if (fd < 0)
-		return; /* unmounted already, or hidden under another mount */
-	if (syncfs(fd) < 0)
+	if (pid == 0) {
+		int fd;
+		close_range(3, ~0U, 0);
+		fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		/* Not there: unmounted already, or hidden under another mount. */
+		_exit(fd >= 0 && syncfs(fd) < 0);
+	}
+	if (pid < 0) {
 		log_warn("flush before unmounting %s: %s", mountpoint, strerror(errno));
-	close(fd);
+		return;
+	}
+	done.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (done.fd < 0 || poll(&done, 1, FLUSH_MS) <= 0) {
+		/* It ends with the connection; init takes it then. */
+		log_warn("flush before unmounting %s: not done in %d ms", mountpoint, FLUSH_MS);
+	} else {
+		int status = 0;
+		if (waitpid(pid, &status, 0) == pid && status != 0)
+			log_warn("flush before unmounting %s: failed", mountpoint);
+	}
+	if (done.fd >= 0)
+		close(done.fd);
 }
 
 /* Waits for a signal to stop, then ends the loop. Its main thread sleeps in sem_wait, which a

@@ -78,13 +78,25 @@ static bool part_is_up(const struct local_part *p, pid_t pid)
 
 static json_t *part_json(const struct local_part *p, pid_t pid, bool up)
 {
-	json_t *o = json_pack("{s:s, s:i, s:s, s:s}", "name", p->name, "pid", (int)pid, "addr",
-			      p->addr, "state", up ? "up" : "down");
+	json_t *o = json_pack("{s:s, s:o, s:s, s:s}", "name", p->name, "pid",
+			      pid ? json_integer(pid) : json_null(), "addr", p->addr, "state",
+			      up ? "up" : "down");
 	if (o && text_json_name(o, "dir", p->dir) < 0) {
 		json_decref(o);
 		return NULL;
 	}
 	return o;
+}
+
+/* "-" for no process: a script that hands a 0 to kill(1) would end itself. */
+static void print_part(const struct local_part *p, pid_t pid, bool up)
+{
+	char text[16] = "-";
+
+	if (pid)
+		snprintf(text, sizeof(text), "%d", (int)pid);
+	printf("%s pid=%s addr=%s dir=%s state=%s\n", p->name, text, p->addr, p->dir,
+	       up ? "up" : "down");
 }
 
 int local_status(struct cli *cli, const char *dir)
@@ -111,8 +123,7 @@ int local_status(struct cli *cli, const char *dir)
 		if (cli->json)
 			json_array_append_new(all, part_json(&p, pid, up));
 		else
-			printf("%s pid=%d addr=%s dir=%s state=%s\n", p.name, (int)pid, p.addr,
-			       p.dir, up ? "up" : "down");
+			print_part(&p, pid, up);
 		local_part_release(&p);
 	}
 	local_release(&l);

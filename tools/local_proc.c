@@ -145,19 +145,23 @@ int local_spawn(const struct local *l, const struct local_part *p, char *const *
 
 char *local_program(const char *name)
 {
+	static const char *const places[] = {"", "../sbin/"}; /* built; installed */
 	char self[4096];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	_cleanup_free_ char *dir = NULL;
-	char *path;
 
 	if (n > 0) {
 		self[n] = '\0';
 		dir = text_dir(self);
 	}
-	path = dir ? text_join(dir, name) : NULL;
-	if (path && access(path, X_OK) == 0)
-		return path;
-	free(path);
+	for (size_t i = 0; dir && i < ARRAY_LEN(places); i++) {
+		char *path;
+		if (asprintf(&path, "%s/%s%s", dir, places[i], name) < 0)
+			return NULL;
+		if (access(path, X_OK) == 0)
+			return path;
+		free(path);
+	}
 	return strdup(name);
 }
 

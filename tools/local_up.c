@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,7 +22,7 @@ enum {
 	/* Below the kernel's own range for outgoing connections: a server that is down does not
 	 * lose its port to one. */
 	PORT_FIRST = 20000, PORT_COUNT = 12000,
-	POLL_MS = 50, CONNECT_MS = 1000, ARGS_MAX = 32 + LOCAL_FLAGS_MAX,
+	PORT_WAIT_MS = 3000, POLL_MS = 50, CONNECT_MS = 1000, ARGS_MAX = 32 + LOCAL_FLAGS_MAX,
 };
 
 struct up {
@@ -81,14 +80,25 @@ static int choose_addr(const struct local *l, char *ret, struct err *err)
 	return err_set(err, ERR_LIMIT, "no free port from %d on", PORT_FIRST);
 }
 
-/* Keeps an address while it can be had. Returns 1 when it changed. */
+static void pause_short(void)
+{
+	const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
+	nanosleep(&pause, NULL);
+}
+
+/* Keeps an address while it can be had. Returns 1 when it changed. A server that was killed a
+ * moment ago may still be closing its sockets. */
 static int keep_addr(const struct local *l, char *addr, struct err *err)
 {
+	int64_t deadline = deadline_in(PORT_WAIT_MS);
 	unsigned port = addr_port(addr);
 	int r;
 
-	if (port && port_is_free(port))
-		return 0;
+	while (port && deadline_left(deadline) > 0) {
+		if (port_is_free(port))
+			return 0;
+		pause_short();
+	}
 	r = choose_addr(l, addr, err);
 	return r < 0 ? r : 1;
 }
@@ -107,18 +117,27 @@ static int replace_flags(struct local_flags *to, const struct local_flags *from)
 	return r;
 }
 
-static int set_mount(struct local *l, const char *mount, struct err *err)
+/* Where `mount` is, without a look at it when it is mounted: it may not answer. Heap. */
+static char *resolve_mount(const char *mount)
 {
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *given_dir = text_dir(mount);
+	_cleanup_free_ char *dir = given_dir ? realpath(given_dir, NULL) : NULL;
+	_cleanup_free_ char *base = text_base(mount);
+	char *path = dir && base ? text_join(dir, base) : NULL;
 
-	/* A mount whose daemon died answers nothing: take it away before looking. */
+	if (!path || local_is_mounted(path))
+		return path;
+	free(path);
 	path = realpath(mount, NULL);
-	if (!path && errno == ENOTCONN) {
-		umount2(mount, MNT_DETACH);
-		path = realpath(mount, NULL);
-	}
 	if (!path && errno == ENOENT && mkdir(mount, 0755) == 0)
 		path = realpath(mount, NULL);
+	return path;
+}
+
+static int set_mount(struct local *l, const char *mount, struct err *err)
+{
+	_cleanup_free_ char *path = resolve_mount(mount);
+
 	if (!path)
 		return err_set_errno(err, errno, "mount point %s", mount);
 	if (text_utf8_prefix(path, strlen(path)) < strlen(path))
@@ -331,12 +350,6 @@ static int check_alive(struct up *u, struct err *err)
 			       u->parts[i].name, WEXITSTATUS(status));
 	}
 	return 0;
-}
-
-static void pause_short(void)
-{
-	const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
-	nanosleep(&pause, NULL);
 }
 
 static bool server_is_up(const struct cairn_status *s, const char *addr)
