@@ -6,6 +6,11 @@
 #include "common/clock.h"
 #include "common/log.h"
 
+void csreg_init(struct csreg *reg, int64_t dead_ms)
+{
+	*reg = (struct csreg){.started_ms = clock_ms(), .dead_ms = dead_ms, .send = peer_send};
+}
+
 struct cs *csreg_find(struct csreg *reg, uint32_t id)
 {
 	struct cs *cs;
@@ -43,10 +48,20 @@ void csreg_free(struct csreg *reg)
 	}
 }
 
+bool csreg_expected(struct csreg *reg, uint32_t id)
+{
+	struct cs *cs = csreg_find(reg, id);
+	int64_t now = clock_ms();
+
+	if (cs && cs->state == SERVER_REPORTING)
+		return now - cs->linked_ms < reg->dead_ms;
+	return (!cs || cs->linked_ms == 0) && now - reg->started_ms < reg->dead_ms;
+}
+
 /* ---- requests ---- */
 
-int cs_call(struct cs *cs, uint16_t op, const void *record, int64_t timeout_ms, cs_done_fn done,
-	    void *arg)
+int cs_call(struct csreg *reg, struct cs *cs, uint16_t op, const void *record,
+	    int64_t timeout_ms, cs_done_fn done, void *arg)
 {
 	_cleanup_buf_ struct buf out = {0};
 	struct cs_request *req;
@@ -66,7 +81,7 @@ int cs_call(struct cs *cs, uint16_t op, const void *record, int64_t timeout_ms, 
 	}
 	HASH_ADD(hh, cs->requests, id, sizeof(req->id), req);
 	/* A send that fails closes the peer, which ends the request through cs_unlink. */
-	peer_send(cs->peer, &out);
+	reg->send(cs->peer, &out);
 	return 0;
 }
 
@@ -119,7 +134,7 @@ static struct cs_request *request_overdue(struct cs *cs, int64_t now)
 	return NULL;
 }
 
-void csreg_tick(struct csreg *reg, int64_t dead_ms)
+void csreg_tick(struct csreg *reg)
 {
 	struct cs *cs, *next;
 	int64_t now = clock_ms();
@@ -128,7 +143,7 @@ void csreg_tick(struct csreg *reg, int64_t dead_ms)
 		struct cs_request *req;
 		while ((req = request_overdue(cs, now)) != NULL)
 			request_end(cs, req, ERR_TIMEOUT, (struct slice){0});
-		if (cs->peer && now - cs->seen_ms > dead_ms) {
+		if (cs->peer && now - cs->seen_ms > reg->dead_ms) {
 			log_warn("chunkserver %s (%u): silent for %lld ms, taken as down", cs->addr,
 				 cs->id, (long long)(now - cs->seen_ms));
 			peer_close(cs->peer, NULL);

@@ -30,13 +30,18 @@ struct cs {
 	int64_t seen_ms;
 	uint64_t total_bytes, free_bytes, chunks;
 	uint32_t disks, disks_bad, load;
-	bool deleting; /* a CHUNK_DELETE is under way */
+	int64_t linked_ms; /* when the link was set up last; 0: not since this master started */
+	bool deleting;	   /* a CHUNK_DELETE is under way */
 	struct cs_request *requests;
 	UT_hash_handle hh;
 };
 
 /* What is known against a replica, by (chunk, server). */
-enum { MARK_UNCLEAN = 1, MARK_DAMAGED = 2, MARK_STALE = 4 };
+enum {
+	MARK_UNCLEAN = 1, /* was open at a crash: to be compared with the others */
+	MARK_DAMAGED = 2, /* missing, unreadable or of an old version: no source for others */
+	MARK_STALE = 4,	  /* of a server that is no member: an old replica, cheap to bring up to date */
+};
 struct mark {
 	struct { uint64_t chunk; uint64_t server; } key;
 	uint8_t flags;
@@ -46,7 +51,13 @@ struct mark {
 struct csreg {
 	struct cs *by_id;
 	struct mark *marks;
+	int64_t started_ms; /* of this master: servers need a moment to register with it */
+	int64_t dead_ms;    /* a server silent for so long is down */
+	/* How requests leave: peer_send, or what a test puts here. */
+	void (*send)(struct peer *peer, const struct buf *message);
 };
+
+void csreg_init(struct csreg *reg, int64_t dead_ms);
 
 struct cs *csreg_find(struct csreg *reg, uint32_t id);
 /* The server's entry, made on first use. NULL: out of memory. */
@@ -57,16 +68,20 @@ static inline bool cs_up(const struct cs *cs)
 	return cs && cs->state == SERVER_UP;
 }
 
+/* Not up, but likely to be within dead_ms: it is reporting, or this master has just started and has
+ * not heard of it. Nothing is decided without such a server yet. */
+bool csreg_expected(struct csreg *reg, uint32_t id);
+
 /* Sends a request; done is called from the loop: with the reply, ERR_TIMEOUT, or ERR_CLOSED when
  * the link breaks. Returns negative, and calls nothing, when there is no link. */
-int cs_call(struct cs *cs, uint16_t op, const void *record, int64_t timeout_ms, cs_done_fn done,
-	    void *arg);
+int cs_call(struct csreg *reg, struct cs *cs, uint16_t op, const void *record,
+	    int64_t timeout_ms, cs_done_fn done, void *arg);
 /* A reply has come. */
 void cs_reply(struct cs *cs, const struct wire_header *h, struct slice fields);
 /* The link is gone: all its requests fail. */
 void cs_unlink(struct cs *cs);
-/* Fails what is overdue; takes the link of servers silent for dead_ms. */
-void csreg_tick(struct csreg *reg, int64_t dead_ms);
+/* Fails what is overdue; closes the link of servers silent for dead_ms. */
+void csreg_tick(struct csreg *reg);
 
 /* flags 0 clears. */
 void csreg_mark(struct csreg *reg, uint64_t chunk, uint32_t server, uint8_t flags);

@@ -1,5 +1,6 @@
 /* cairn-master: wiring only. */
 #include <errno.h>
+#include <limits.h>
 #include <openssl/rand.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/conf.h"
+#include "common/io.h"
 #include "common/log.h"
 #include "master/master.h"
 
@@ -62,7 +64,7 @@ struct pending {
 static void carry_out(struct master *m, const struct apply_result *result)
 {
 	for (unsigned i = 0; i < result->n_raises; i++)
-		raise_start(m, result->raises[i], 0, NULL, 0, NULL, NULL);
+		raise_start(m, result->raises[i], 0, NULL, NULL);
 	m->garbage_due |= result->garbage;
 	m->reclaim_due |= result->reclaim;
 }
@@ -210,10 +212,11 @@ static void on_tick(uv_timer_t *timer)
 		closed_all(m);
 		return;
 	}
-	csreg_tick(&m->servers, m->o.dead_after_ms);
+	csreg_tick(&m->servers);
 	if (!m->ready)
 		return;
 	raise_tick(m);
+	rpc_client_tick(m);
 	session_tick(m);
 	repair_tick(m);
 }
@@ -281,7 +284,8 @@ static void serve(struct master *m)
 	char addr[ADDR_BYTES_MAX];
 	struct err err = {0};
 
-	if (session_load(m, &err) < 0 ||
+	csreg_init(&m->servers, m->o.dead_after_ms);
+	if (session_load(m, &err) < 0 || rpc_cs_load(m, &err) < 0 ||
 	    server_open(m->loop, m->o.listen, &m->key, m->o.max_connections, &handlers, &m->server,
 			addr, &err) < 0)
 		fatal(err_message(&err));
@@ -322,22 +326,32 @@ static void on_log_ready(void *arg)
 	master_propose(m, CMD_NUMBER_FORMAT, &cmd, on_formatted, NULL);
 }
 
+/* Makes a directory if it is absent; its name is on stable storage then. */
 static int make_dir(const char *path, struct err *err)
 {
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return err_set_errno(err, errno, "data directory %s", path);
-	return 0;
+	char parent[PATH_MAX];
+	int r;
+
+	if (mkdir(path, 0700) < 0)
+		return errno == EEXIST ? 0 : err_set_errno(err, errno, "data directory %s", path);
+	snprintf(parent, sizeof(parent), "%s/..", path);
+	r = io_real.sync_dir(&io_real, parent);
+	return r < 0 ? err_set(err, r, "sync of %s: %s", parent, err_text(r)) : 0;
 }
 
 static int open_state(struct master *m, struct err *err)
 {
 	_cleanup_buf_ struct buf backing = {0};
-	char db[4096];
+	char db[PATH_MAX];
 	struct row_meta meta;
 	int r;
 
+	if (strlen(m->o.data_dir) > PATH_MAX - 16)
+		return err_set(err, ERR_CONFIG, "data_dir: too long");
 	snprintf(db, sizeof(db), "%s/db", m->o.data_dir);
 	r = make_dir(m->o.data_dir, err);
+	if (r == 0)
+		r = make_dir(db, err);
 	if (r == 0)
 		r = store_open(db, m->o.cache_bytes, &m->store, err);
 	if (r == 0)
@@ -356,7 +370,7 @@ static int open_state(struct master *m, struct err *err)
 
 static int open_log(struct master *m, struct err *err)
 {
-	char dir[4096];
+	char dir[PATH_MAX];
 	struct rlog_options options = {.loop = m->loop, .dir = dir, .applied = m->applied,
 				       .apply = log_apply, .wait_durable = log_wait_durable,
 				       .arg = m};
@@ -398,6 +412,8 @@ int main(int argc, char **argv)
 	if (r == 0 && log_level_parse(m->o.log_level, &level) < 0)
 		r = err_set(&err, ERR_CONFIG, "log_level: \"%s\" is none of error, warn, info, debug",
 			    m->o.log_level);
+	if (r == 0 && m->o.heartbeat_ms * 2 > m->o.dead_after_ms)
+		r = err_set(&err, ERR_CONFIG, "dead_after: less than two heartbeats");
 	if (r == 0)
 		log_setup(m->o.name, level);
 	if (r == 0)
@@ -414,6 +430,7 @@ int main(int argc, char **argv)
 	}
 	uv_run(m->loop, UV_RUN_DEFAULT);
 	raise_free_all(m);
+	rpc_client_free(m);
 	repair_free(m);
 	session_free_all(m);
 	csreg_free(&m->servers);

@@ -40,6 +40,7 @@ struct master {
 	struct csreg servers;
 	struct raise_table raises;
 	struct session_clock *sessions;
+	struct call *parked; /* rpc_client.c */
 	uint64_t applied;     /* index of the last entry applied */
 	unsigned in_flight;   /* proposals not answered */
 	unsigned ticks;
@@ -63,9 +64,14 @@ void master_propose(struct master *m, uint16_t number, const void *record,
 /* When nobody waits for it. */
 void master_propose_quietly(struct master *m, uint16_t number, const void *record);
 
-/* rpc_client.c, rpc_cs.c: messages by role. */
+/* rpc_client.c, rpc_cs.c: messages by role. Requests that wait for servers to come back after a
+ * start are looked at again in each tick. */
 void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
 			struct slice fields);
+void rpc_client_tick(struct master *m);
+void rpc_client_free(struct master *m);
+/* Enters the servers of the state, as down. */
+int rpc_cs_load(struct master *m, struct err *err);
 void rpc_cs_message(struct master *m, struct peer *peer, const struct wire_header *h,
 		    struct slice fields);
 
@@ -82,5 +88,7 @@ void repair_tick(struct master *m);
 /* A replica that needs comparing or replacing was found: do it soon. */
 void repair_now(struct master *m, uint64_t chunk);
 void repair_free(struct master *m);
+/* For place_choose(). */
+uint64_t random_u64(void *arg);
 
 #endif

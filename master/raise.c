@@ -9,7 +9,7 @@
 #include "common/log.h"
 #include "master/master.h"
 
-enum { PARTS_MAX = 2 * REPLICAS_MAX };
+enum { PARTS_MAX = 2 * REPLICAS_MAX, RETRIES_PER_TICK = 64, RAISE_SOON_MS = 200 };
 
 enum part_state { PART_IDLE, PART_ASKED, PART_GOOD, PART_BEHIND, PART_FAILED };
 
@@ -18,6 +18,8 @@ struct part {
 	struct raise *raise;
 	uint32_t server;
 	bool joining;
+	bool mended;   /* it has the content that counts: what was held against it is settled */
+	uint8_t marks; /* as they were when it was asked; later ones stand */
 	enum part_state state;
 	struct wire_chunk_state answer;
 };
@@ -25,7 +27,7 @@ struct part {
 struct waiter {
 	raise_done_fn done;
 	void *arg;
-	int64_t deadline_ms;
+	int64_t deadline_ms; /* 0: waits as long as work is done */
 	struct waiter *prev, *next;
 };
 
@@ -34,13 +36,14 @@ enum phase { PHASE_FILL, PHASE_LOG, PHASE_ASK, PHASE_MEND, PHASE_CONFIRM, PHASE_
 struct raise {
 	struct master *m;
 	uint64_t chunk;
+	uint64_t serial;      /* of the present FILL: answers to another one are ignored */
 	struct row_chunk row; /* as read when the phase began */
 	enum phase phase;
 	struct part parts[PARTS_MAX];
 	unsigned n_parts;
-	unsigned outstanding;
+	unsigned outstanding; /* calls and proposals that have not ended */
 	uint32_t drop;
-	bool filling;
+	bool filled; /* it began with FILL: for the joining servers' sake */
 	int64_t retry_ms;
 	struct waiter *waiters;
 	UT_hash_handle hh;
@@ -48,6 +51,7 @@ struct raise {
 
 static void enter_log(struct raise *x);
 static void enter_ask(struct raise *x);
+static int raise_parts(struct raise *x, const uint32_t *joining, unsigned n_joining);
 
 static struct raise *raise_find(struct master *m, uint64_t chunk)
 {
@@ -85,10 +89,25 @@ static void finish(struct raise *x, int code)
 	waiters_wake(waiters, code);
 }
 
-static void retry_later(struct raise *x)
+/* Wakes those whose time is over. `now` 0: those who wait only while work is done. */
+static void waiters_expire(struct raise *x, int64_t now)
+{
+	struct waiter *w, *next, *late = NULL;
+
+	DL_FOREACH_SAFE(x->waiters, w, next) {
+		if (now ? !w->deadline_ms || now < w->deadline_ms : w->deadline_ms > 0)
+			continue;
+		DL_DELETE(x->waiters, w);
+		DL_APPEND(late, w);
+	}
+	waiters_wake(late, ERR_CHUNK_PENDING);
+}
+
+static void retry_later(struct raise *x, int64_t ms)
 {
 	x->phase = PHASE_RETRY;
-	x->retry_ms = deadline_in(RAISE_RETRY_MS);
+	x->retry_ms = deadline_in(ms);
+	waiters_expire(x, 0);
 }
 
 static int row_read(struct raise *x)
@@ -124,16 +143,14 @@ static void part_add(struct raise *x, uint32_t server, bool joining)
 						       .joining = joining};
 }
 
-static bool part_reachable(const struct part *p)
+static struct cs *part_cs(const struct part *p)
 {
-	struct cs *cs = csreg_find(&p->raise->m->servers, p->server);
-	return cs && cs->peer;
+	return csreg_find(&p->raise->m->servers, p->server);
 }
 
-static uint8_t part_marks(const struct part *p)
+static uint8_t marks_of(struct raise *x, uint32_t server)
 {
-	return csreg_marked(&p->raise->m->servers, p->raise->chunk, p->server) &
-	       (MARK_UNCLEAN | MARK_DAMAGED);
+	return csreg_marked(&x->m->servers, x->chunk, server) & (MARK_UNCLEAN | MARK_DAMAGED);
 }
 
 /* The best member to copy from, among those in `state`: unmarked before unclean before damaged. */
@@ -144,9 +161,9 @@ static struct part *best_source(struct raise *x, enum part_state state)
 
 	for (unsigned i = 0; i < x->n_parts; i++) {
 		struct part *p = &x->parts[i];
-		unsigned marks = part_marks(p), rank = (marks & MARK_DAMAGED ? 4 : 0) +
-						       (marks & MARK_UNCLEAN ? 2 : 0);
-		if (p->joining || p->state != state || !part_reachable(p))
+		unsigned marks = marks_of(x, p->server);
+		unsigned rank = (marks & MARK_DAMAGED ? 4 : 0) + (marks & MARK_UNCLEAN ? 2 : 0);
+		if (p->joining || p->state != state || !cs_up(part_cs(p)))
 			continue;
 		if (state == PART_GOOD && !p->answer.present)
 			rank++;
@@ -158,55 +175,109 @@ static struct part *best_source(struct raise *x, enum part_state state)
 	return best;
 }
 
-static int pull(struct part *p, const struct part *source, uint32_t source_version,
-		uint32_t new_version, cs_done_fn done)
+static int pull(struct raise *x, uint32_t server, const struct part *source,
+		uint32_t source_version, uint32_t new_version, cs_done_fn done, void *arg)
 {
-	struct master *m = p->raise->m;
-	struct cs *from = csreg_find(&m->servers, source->server);
+	struct csreg *servers = &x->m->servers;
 	struct wire_chunk_pull req = {
-		.chunk = p->raise->chunk, .source_version = source_version,
-		.new_version = new_version, .chunk_bits = p->raise->row.chunk_bits,
-		.source = {.server = source->server, .addr = slice_str(from->addr)},
+		.chunk = x->chunk, .source_version = source_version, .new_version = new_version,
+		.chunk_bits = x->row.chunk_bits,
+		.source = {.server = source->server, .addr = slice_str(part_cs(source)->addr)},
 	};
-	return cs_call(csreg_find(&m->servers, p->server), OP_CHUNK_PULL, &req, RAISE_PULL_MS,
-		       done, p);
+	struct cs *cs = csreg_find(servers, server);
+
+	if (!cs_up(cs))
+		return ERR_CLOSED;
+	return cs_call(servers, cs, OP_CHUNK_PULL, &req, RAISE_PULL_MS, done, arg);
 }
 
 /* ---- FILL ---- */
 
+/* A copy under way. It outlives the machine's interest in it: copying takes long, and a writer who
+ * lost a member must not wait for it. */
+struct fill {
+	struct master *m;
+	uint64_t chunk, serial;
+	uint32_t server;
+};
+
 static void fill_done(void *arg, int code, struct slice fields)
 {
-	struct part *p = arg;
-	struct raise *x = p->raise;
+	struct fill *f = arg;
+	struct raise *x = raise_find(f->m, f->chunk);
+	struct part *p = x && x->serial == f->serial ? part_of(x, f->server) : NULL;
 
-	if (code < 0) {
-		log_warn("chunk %016llx v%u: copy to server %u: %s", (unsigned long long)x->chunk,
-			 x->row.version, p->server, err_text(code));
-		p->state = PART_FAILED;
-	}
+	if (code < 0)
+		log_warn("chunk %016llx: copy to server %u: %s", (unsigned long long)f->chunk,
+			 f->server, err_text(code));
+	free(f);
+	if (!p)
+		return;
+	p->state = code < 0 ? PART_FAILED : PART_IDLE;
 	if (--x->outstanding == 0)
 		enter_log(x);
 }
 
+static int fill_start(struct raise *x, uint32_t server, const struct part *source)
+{
+	struct fill *f = malloc(sizeof(*f));
+	int r;
+
+	if (!f)
+		return ERR_NOMEM;
+	*f = (struct fill){.m = x->m, .chunk = x->chunk, .serial = x->serial, .server = server};
+	r = pull(x, server, source, x->row.version, x->row.version, fill_done, f);
+	if (r < 0)
+		free(f);
+	return r;
+}
+
 static void enter_fill(struct raise *x)
 {
-	struct part *source;
+	struct part *source = best_source(x, PART_IDLE);
 
 	x->phase = PHASE_FILL;
-	source = best_source(x, PART_IDLE);
+	x->filled = true;
+	x->serial = ++x->m->raises.fills;
 	x->outstanding = 1; /* so that the last answer comes after the loop */
 	for (unsigned i = 0; source && (x->row.flags & CHUNK_WRITTEN) && i < x->n_parts; i++) {
 		struct part *p = &x->parts[i];
 		if (!p->joining)
 			continue;
 		x->outstanding++; /* before the call: a broken link ends it at once */
-		if (pull(p, source, x->row.version, x->row.version, fill_done) < 0) {
+		if (fill_start(x, p->server, source) < 0) {
 			x->outstanding--;
 			p->state = PART_FAILED;
 		}
 	}
 	if (--x->outstanding == 0)
 		enter_log(x);
+}
+
+/* Servers that were to join and do not: what they have got so far makes them cheap to add later. */
+static void joining_let_go(struct raise *x)
+{
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (x->parts[i].joining)
+			csreg_mark(&x->m->servers, x->chunk, x->parts[i].server, MARK_STALE);
+}
+
+/* Something cannot wait for the copies: go on without those who were to join. */
+static void fill_cancel(struct raise *x)
+{
+	int r;
+
+	log_info("chunk %016llx: copying gives way to a change of its members",
+		 (unsigned long long)x->chunk);
+	joining_let_go(x);
+	x->filled = false;
+	x->serial = 0;
+	x->outstanding = 0;
+	r = raise_parts(x, NULL, 0);
+	if (r == 0)
+		enter_log(x);
+	else
+		finish(x, r);
 }
 
 /* ---- LOG ---- */
@@ -218,8 +289,10 @@ static void log_done(struct master *m, void *arg, struct apply_result *result)
 	x->outstanding--;
 	if (!result) {
 		finish(x, ERR_CHUNK_PENDING);
-	} else if (result->status == 0 || result->status == ERR_CHUNK_PENDING) {
+	} else if (result->status == 0) {
 		enter_ask(x);
+	} else if (result->status == ERR_CHUNK_PENDING) {
+		enter_log(x); /* another one came first: it is taken over there */
 	} else {
 		log_info("chunk %016llx: not raised: %s", (unsigned long long)x->chunk,
 			 result->text);
@@ -227,33 +300,56 @@ static void log_done(struct master *m, void *arg, struct apply_result *result)
 	}
 }
 
+/* A raise is pending in the state: its members and joining servers count, not ours. */
+static void adopt(struct raise *x)
+{
+	int r;
+
+	joining_let_go(x);
+	r = raise_parts(x, NULL, 0);
+	if (r == 0)
+		enter_ask(x);
+	else
+		finish(x, r);
+}
+
+/* What is to be deleted there may be deleted at any moment: such a server cannot join yet. */
+static bool is_garbage(struct raise *x, uint32_t server)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct key key = key_garbage(server, x->chunk);
+	return state_get(x->m->st, key_slice(&key), &backing) != 0;
+}
+
 static void enter_log(struct raise *x)
 {
 	struct cmd_chunk_raise cmd = {.chunk = x->chunk};
 	int r = row_read(x);
-	bool joined = false;
 
 	x->phase = PHASE_LOG;
+	x->serial = 0;
 	if (r < 0) {
 		finish(x, r);
 		return;
 	}
 	if (x->row.pending_version) {
-		enter_ask(x);
+		adopt(x);
 		return;
 	}
 	cmd.version = x->row.version;
 	for (unsigned i = 0; i < x->n_parts; i++) {
 		struct part *p = &x->parts[i];
 		struct row_member member = {.server = p->server};
-		if (!p->joining)
+		if (!p->joining && cmd.n_members < REPLICAS_MAX)
 			cmd.members[cmd.n_members++] = member;
-		else if (p->state != PART_FAILED && cmd.n_joining < REPLICAS_MAX)
+		else if (p->joining && p->state != PART_FAILED && !is_garbage(x, p->server) &&
+			 cmd.n_joining < REPLICAS_MAX)
 			cmd.joining[cmd.n_joining++] = member;
-		joined |= p->joining && p->state != PART_FAILED;
+		else
+			p->state = PART_FAILED;
 	}
-	/* A repair whose copy failed has nothing to raise for. */
-	if (!joined && x->filling) {
+	/* A repair whose copies failed has nothing to raise for. */
+	if (x->filled && cmd.n_joining == 0) {
 		finish(x, ERR_NO_SERVERS);
 		return;
 	}
@@ -263,6 +359,18 @@ static void enter_log(struct raise *x)
 
 /* ---- CONFIRM ---- */
 
+/* What was known against a member is settled, unless it came up after the member was asked, or its
+ * own content was what the others were given. */
+static void member_settled(struct raise *x, const struct part *p)
+{
+	uint8_t now = marks_of(x, p->server);
+
+	if (now && (!p->mended || now != p->marks))
+		repair_now(x->m, x->chunk);
+	else
+		csreg_mark(&x->m->servers, x->chunk, p->server, 0);
+}
+
 /* Servers outside the set that still have a replica: wanted for repair while copies are missing,
  * garbage when none is. */
 static void settle_strangers(struct raise *x, const struct cmd_chunk_raised *cmd)
@@ -271,23 +379,22 @@ static void settle_strangers(struct raise *x, const struct cmd_chunk_raised *cmd
 	bool complete = cmd->n_members >= copies_wanted(x);
 
 	HASH_ITER(hh, x->m->servers.by_id, cs, next) {
+		struct cmd_garbage garbage = {.server = cs->id, .n_have = 1};
 		bool member = false;
 		for (unsigned i = 0; i < cmd->n_members; i++)
 			member |= cmd->members[i].server == cs->id;
 		if (member) {
-			csreg_mark(&x->m->servers, x->chunk, cs->id, 0);
+			member_settled(x, part_of(x, cs->id));
 			continue;
 		}
-		/* One that was left out and can be reached has the old version. */
+		/* One that was left out has the old version, if it has any. */
 		if (part_of(x, cs->id) || cs->id == x->drop)
 			csreg_mark(&x->m->servers, x->chunk, cs->id, MARK_STALE);
-		if (complete && csreg_marked(&x->m->servers, x->chunk, cs->id)) {
-			struct cmd_garbage garbage = {.server = cs->id, .n_have = 1};
-			garbage.have[0] = (struct wire_have){.id = x->chunk,
-							     .version = cmd->new_version};
-			csreg_mark(&x->m->servers, x->chunk, cs->id, 0);
-			master_propose_quietly(x->m, CMD_NUMBER_GARBAGE, &garbage);
-		}
+		if (!complete || !csreg_marked(&x->m->servers, x->chunk, cs->id))
+			continue;
+		garbage.have[0] = (struct wire_have){.id = x->chunk, .version = cmd->new_version};
+		csreg_mark(&x->m->servers, x->chunk, cs->id, 0);
+		master_propose_quietly(x->m, CMD_NUMBER_GARBAGE, &garbage);
 	}
 	if (!complete)
 		repair_now(x->m, x->chunk);
@@ -313,7 +420,10 @@ static void confirm_done(struct master *m, void *arg, struct apply_result *resul
 	} else if (result && status == ERR_CHUNK_PENDING) {
 		enter_ask(x); /* it was cut again meanwhile */
 	} else {
-		finish(x, status);
+		if (result)
+			log_warn("chunk %016llx v%u: not confirmed: %s",
+				 (unsigned long long)x->chunk, c->cmd.new_version, result->text);
+		retry_later(x, RAISE_RETRY_MS); /* which sees whether it is still pending */
 	}
 	free(c);
 }
@@ -324,7 +434,7 @@ static void enter_confirm(struct raise *x)
 
 	x->phase = PHASE_CONFIRM;
 	if (!c) {
-		retry_later(x);
+		retry_later(x, RAISE_RETRY_MS);
 		return;
 	}
 	c->raise = x;
@@ -345,12 +455,38 @@ static void mend_done(void *arg, int code, struct slice fields)
 	struct raise *x = p->raise;
 
 	p->state = code < 0 ? PART_FAILED : PART_GOOD;
+	p->mended = code == 0;
 	if (code < 0)
 		log_warn("chunk %016llx v%u: server %u cannot be brought up to date: %s",
 			 (unsigned long long)x->chunk, x->row.pending_version, p->server,
 			 err_text(code));
 	if (--x->outstanding == 0)
 		enter_confirm(x);
+}
+
+static bool same_answer(const struct part *a, const struct part *b)
+{
+	return a->answer.present == b->answer.present && a->answer.length == b->answer.length &&
+	       a->answer.digest == b->answer.digest;
+}
+
+static void mend(struct raise *x, struct part *p, const struct part *source)
+{
+	if (p->state == PART_FAILED ||
+	    (p->state == PART_GOOD && same_answer(p, source) && !p->marks))
+		return;
+	if (!source->answer.present) {
+		/* Never written: absent everywhere, so there is nothing to copy. */
+		p->state = PART_GOOD;
+		p->mended = true;
+		return;
+	}
+	x->outstanding++;
+	if (pull(x, p->server, source, x->row.pending_version, x->row.pending_version, mend_done,
+		 p) < 0) {
+		x->outstanding--;
+		p->state = PART_FAILED;
+	}
 }
 
 static void enter_mend(struct raise *x)
@@ -361,30 +497,13 @@ static void enter_mend(struct raise *x)
 	if (!source) {
 		log_warn("chunk %016llx v%u: no member can be raised now",
 			 (unsigned long long)x->chunk, x->row.version);
-		retry_later(x);
+		retry_later(x, RAISE_RETRY_MS);
 		return;
 	}
 	x->outstanding = 1;
-	for (unsigned i = 0; i < x->n_parts; i++) {
-		struct part *p = &x->parts[i];
-		bool same = p->answer.present == source->answer.present &&
-			    p->answer.length == source->answer.length &&
-			    p->answer.digest == source->answer.digest;
-		if (p == source || p->state == PART_FAILED)
-			continue;
-		if (p->state == PART_GOOD && same && !part_marks(p))
-			continue;
-		if (!source->answer.present) {
-			/* Never written: absent everywhere, so there is nothing to copy. */
-			p->state = PART_GOOD;
-			continue;
-		}
-		x->outstanding++;
-		if (pull(p, source, x->row.pending_version, x->row.pending_version, mend_done) < 0) {
-			x->outstanding--;
-			p->state = PART_FAILED;
-		}
-	}
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (&x->parts[i] != source)
+			mend(x, &x->parts[i], source);
 	if (--x->outstanding == 0)
 		enter_confirm(x);
 }
@@ -413,10 +532,55 @@ static void ask_done(void *arg, int code, struct slice fields)
 		enter_mend(x);
 }
 
+/* Members must be in the row still; a joining server whose copy failed stays out. */
+static void ask_prepare(struct raise *x)
+{
+	for (unsigned i = 0; i < x->n_parts; i++) {
+		struct part *p = &x->parts[i];
+		const struct row_member *list = p->joining ? x->row.joining : x->row.members;
+		unsigned n = p->joining ? x->row.n_joining : x->row.n_members;
+		bool listed = false;
+		for (unsigned k = 0; k < n; k++)
+			listed |= list[k].server == p->server;
+		p->answer = (struct wire_chunk_state){0};
+		p->marks = marks_of(x, p->server);
+		p->mended = false;
+		if (!listed || (p->joining && p->state == PART_FAILED))
+			p->state = PART_FAILED;
+		else
+			p->state = p->joining ? PART_BEHIND : PART_IDLE;
+	}
+}
+
+static bool member_expected(struct raise *x)
+{
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (!x->parts[i].joining && csreg_expected(&x->m->servers, x->parts[i].server))
+			return true;
+	return false;
+}
+
+static void ask(struct raise *x, struct part *p, bool settle)
+{
+	struct wire_chunk_raise req = {
+		.chunk = x->chunk, .version = x->row.version, .length = x->row.cut,
+		.new_version = x->row.pending_version,
+		.flags = (x->row.flags & CHUNK_WRITTEN) | (settle ? RAISE_SETTLE : 0),
+	};
+
+	p->state = PART_ASKED;
+	p->mended = settle;
+	x->outstanding++;
+	if (!cs_up(part_cs(p)) || cs_call(&x->m->servers, part_cs(p), OP_CHUNK_RAISE, &req,
+					  x->m->o.raise_timeout_ms, ask_done, p) < 0) {
+		x->outstanding--;
+		p->state = PART_FAILED;
+	}
+}
+
 static void enter_ask(struct raise *x)
 {
-	struct wire_chunk_raise req = {.chunk = x->chunk};
-	struct part *settle = NULL;
+	struct part *settle;
 	int r = row_read(x);
 
 	x->phase = PHASE_ASK;
@@ -424,43 +588,27 @@ static void enter_ask(struct raise *x)
 		finish(x, r);
 		return;
 	}
-	for (unsigned i = 0; i < x->n_parts; i++) {
-		struct part *p = &x->parts[i];
-		p->answer = (struct wire_chunk_state){0};
-		/* A joining server whose fill failed stays out. */
-		if (p->joining)
-			p->state = p->state == PART_FAILED ? PART_FAILED : PART_BEHIND;
-		else
-			p->state = PART_IDLE;
+	if (member_expected(x)) {
+		retry_later(x, RAISE_SOON_MS);
+		return;
 	}
-	/* Every member was open at a crash: the best one's content counts. */
+	ask_prepare(x);
+	/* Every member was open at a crash: the best one's content counts. Never that of one whose
+	 * checksums say that it is damaged: that would make the damage valid. */
 	settle = best_source(x, PART_IDLE);
-	if (settle && !part_marks(settle))
+	if (settle && settle->marks != MARK_UNCLEAN)
 		settle = NULL;
-	req.version = x->row.version;
-	req.new_version = x->row.pending_version;
-	req.length = x->row.cut;
 	x->outstanding = 1;
-	for (unsigned i = 0; i < x->n_parts; i++) {
-		struct part *p = &x->parts[i];
-		if (p->joining)
-			continue;
-		req.flags = (x->row.flags & CHUNK_WRITTEN) | (p == settle ? RAISE_SETTLE : 0);
-		p->state = PART_ASKED;
-		x->outstanding++;
-		if (cs_call(csreg_find(&x->m->servers, p->server), OP_CHUNK_RAISE, &req,
-			    x->m->o.raise_timeout_ms, ask_done, p) < 0) {
-			x->outstanding--;
-			p->state = PART_FAILED;
-		}
-	}
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (x->parts[i].state == PART_IDLE)
+			ask(x, &x->parts[i], &x->parts[i] == settle);
 	if (--x->outstanding == 0)
 		enter_mend(x);
 }
 
 /* ---- the beginning ---- */
 
-static int wait_add(struct raise *x, raise_done_fn done, void *arg)
+static int wait_add(struct raise *x, bool patient, raise_done_fn done, void *arg)
 {
 	struct waiter *w;
 
@@ -469,19 +617,35 @@ static int wait_add(struct raise *x, raise_done_fn done, void *arg)
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return ERR_NOMEM;
-	*w = (struct waiter){.done = done, .arg = arg, .deadline_ms = deadline_in(RAISE_WAIT_MS)};
+	*w = (struct waiter){.done = done, .arg = arg,
+			      .deadline_ms = patient ? 0 : deadline_in(RAISE_WAIT_MS)};
 	DL_APPEND(x->waiters, w);
 	return 0;
 }
 
-/* Sets up the parts from the row. Negative when there is nobody to ask. */
+static bool can_be_source(struct raise *x, uint32_t server)
+{
+	return cs_up(csreg_find(&x->m->servers, server)) && !(marks_of(x, server) & MARK_DAMAGED);
+}
+
+/* Sets up the parts from the row. Negative when there is nobody whose content could count; a
+ * pending raise has no choice, and goes on by itself when a member comes back. */
 static int raise_parts(struct raise *x, const uint32_t *joining, unsigned n_joining)
 {
-	bool reachable = false;
+	bool others = false;
 	int r = row_read(x);
 
+	x->n_parts = 0;
 	if (r < 0)
 		return r;
+	for (unsigned i = 0; i < x->row.n_members; i++)
+		if (x->row.members[i].server != x->drop)
+			others |= can_be_source(x, x->row.members[i].server);
+	if (!others && !x->row.pending_version)
+		return ERR_NO_SERVERS;
+	/* The one to be left out may be all there is. */
+	if (!others)
+		x->drop = 0;
 	for (unsigned i = 0; i < x->row.n_members; i++)
 		if (x->row.members[i].server != x->drop)
 			part_add(x, x->row.members[i].server, false);
@@ -489,36 +653,38 @@ static int raise_parts(struct raise *x, const uint32_t *joining, unsigned n_join
 		part_add(x, x->row.joining[i].server, true);
 	for (unsigned i = 0; i < n_joining; i++)
 		part_add(x, joining[i], true);
-	for (unsigned i = 0; i < x->n_parts; i++)
-		reachable |= !x->parts[i].joining && part_reachable(&x->parts[i]);
-	/* A pending raise goes on by itself when a member comes back. */
-	return reachable || x->row.pending_version ? 0 : ERR_NO_SERVERS;
+	return 0;
 }
 
-void raise_start(struct master *m, uint64_t chunk, uint32_t drop, const uint32_t *joining,
-		 unsigned n_joining, raise_done_fn done, void *arg)
+/* A machine runs already: wait for it. Copying gives way to what somebody waits for. */
+static void raise_join(struct raise *x, uint32_t drop, raise_done_fn done, void *arg)
 {
-	struct raise *x = raise_find(m, chunk);
-	int r;
+	int r = wait_add(x, false, done, arg);
 
-	if (x) {
-		r = wait_add(x, done, arg);
-		if (r < 0)
-			done(arg, r);
+	if (r < 0)
+		done(arg, r);
+	if (x->phase != PHASE_FILL)
 		return;
+	if (row_read(x) < 0 || x->row.pending_version || drop) {
+		x->drop = drop;
+		fill_cancel(x);
 	}
-	x = calloc(1, sizeof(*x));
-	if (!x) {
-		if (done)
-			done(arg, ERR_NOMEM);
-		return;
+}
+
+static void raise_new(struct master *m, uint64_t chunk, uint32_t drop, const uint32_t *joining,
+		      unsigned n_joining, bool patient, raise_done_fn done, void *arg)
+{
+	struct raise *x = calloc(1, sizeof(*x));
+	int r = x ? 0 : ERR_NOMEM;
+
+	if (r == 0) {
+		x->m = m;
+		x->chunk = chunk;
+		x->drop = drop;
+		r = raise_parts(x, joining, n_joining);
 	}
-	x->m = m;
-	x->chunk = chunk;
-	x->drop = drop;
-	r = raise_parts(x, joining, n_joining);
 	if (r == 0)
-		r = wait_add(x, done, arg);
+		r = wait_add(x, patient, done, arg);
 	if (r < 0) {
 		free(x);
 		if (done)
@@ -528,12 +694,27 @@ void raise_start(struct master *m, uint64_t chunk, uint32_t drop, const uint32_t
 	HASH_ADD(hh, m->raises.by_chunk, chunk, sizeof(x->chunk), x);
 	log_debug("chunk %016llx v%u: raise, leaving out %u, adding %u",
 		  (unsigned long long)chunk, x->row.version, drop, n_joining);
-	if (n_joining > 0 && !x->row.pending_version) {
-		x->filling = true;
+	if (n_joining > 0 && !x->row.pending_version)
 		enter_fill(x);
-	} else {
+	else
 		enter_log(x);
-	}
+}
+
+void raise_start(struct master *m, uint64_t chunk, uint32_t drop, raise_done_fn done, void *arg)
+{
+	struct raise *x = raise_find(m, chunk);
+
+	if (x)
+		raise_join(x, drop, done, arg);
+	else
+		raise_new(m, chunk, drop, NULL, 0, false, done, arg);
+}
+
+void raise_repair(struct master *m, uint64_t chunk, const uint32_t *joining, unsigned n_joining,
+		  raise_done_fn done, void *arg)
+{
+	assert(!raise_running(m, chunk));
+	raise_new(m, chunk, 0, joining, n_joining, true, done, arg);
 }
 
 int raise_resume(struct master *m)
@@ -552,41 +733,38 @@ int raise_resume(struct master *m)
 	if (r < 0 || buf_status(&chunks) < 0)
 		return r < 0 ? r : ERR_NOMEM;
 	for (size_t i = 0; i < chunks.len; i += 8)
-		raise_start(m, get_be64(chunks.data + i), 0, NULL, 0, NULL, NULL);
+		raise_start(m, get_be64(chunks.data + i), 0, NULL, NULL);
 	return 0;
 }
 
-static void waiters_expire(struct raise *x, int64_t now)
+/* The members may be others by now. */
+static void retry(struct raise *x)
 {
-	struct waiter *w, *next, *late = NULL;
+	int r = raise_parts(x, NULL, 0);
 
-	DL_FOREACH_SAFE(x->waiters, w, next) {
-		if (now < w->deadline_ms)
-			continue;
-		DL_DELETE(x->waiters, w);
-		DL_APPEND(late, w);
-	}
-	waiters_wake(late, ERR_CHUNK_PENDING);
+	if (r == 0 && x->row.pending_version)
+		enter_ask(x);
+	else
+		finish(x, r == ERR_NO_SERVERS ? 0 : r); /* not pending: it was confirmed */
 }
 
 void raise_tick(struct master *m)
 {
+	uint64_t due[RETRIES_PER_TICK];
 	struct raise *x, *next;
 	int64_t now = clock_ms();
+	unsigned n = 0;
 
-	HASH_ITER(hh, m->raises.by_chunk, x, next)
-		waiters_expire(x, now);
 	HASH_ITER(hh, m->raises.by_chunk, x, next) {
-		if (x->phase != PHASE_RETRY || now < x->retry_ms)
-			continue;
-		/* The members may be others by now; a server that was left out may be all there is. */
-		x->n_parts = 0;
-		x->drop = 0;
-		if (raise_parts(x, NULL, 0) == 0)
-			enter_log(x);
-		else
-			finish(x, ERR_NO_CHUNK);
-		break; /* the table may have changed: one machine a tick */
+		waiters_expire(x, now);
+		if (x->phase == PHASE_RETRY && now >= x->retry_ms && n < RETRIES_PER_TICK)
+			due[n++] = x->chunk;
+	}
+	/* By number: what one of them starts may end another. */
+	for (unsigned i = 0; i < n; i++) {
+		x = raise_find(m, due[i]);
+		if (x && x->phase == PHASE_RETRY)
+			retry(x);
 	}
 }
 
@@ -595,10 +773,8 @@ void raise_free_all(struct master *m)
 	struct raise *x, *next;
 
 	HASH_ITER(hh, m->raises.by_chunk, x, next) {
-		struct waiter *w, *next_w;
 		HASH_DEL(m->raises.by_chunk, x);
-		DL_FOREACH_SAFE(x->waiters, w, next_w)
-			free(w);
+		waiters_wake(x->waiters, ERR_SHUTDOWN);
 		free(x);
 	}
 }

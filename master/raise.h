@@ -10,7 +10,9 @@
  *     CONFIRM  CHUNK_RAISED with those that succeeded is proposed
  *
  * From LOG on nobody gets a location of the chunk: requests for it wait here. When no member
- * answers, the raise stays pending and is tried again every RAISE_RETRY_MS. */
+ * answers, the raise stays pending and is tried again every RAISE_RETRY_MS. FILL gives way: a
+ * truncation, or a writer who lost a member, goes on without the servers that were to join. Nobody
+ * is asked while a member that just (re)starts is expected: it would be left out for nothing. */
 #ifndef CAIRN_MASTER_RAISE_H
 #define CAIRN_MASTER_RAISE_H
 
@@ -22,6 +24,7 @@ struct raise;
 
 struct raise_table {
 	struct raise *by_chunk;
+	uint64_t fills; /* counts the FILLs: each has its own number */
 };
 
 enum { RAISE_RETRY_MS = 1000, RAISE_WAIT_MS = 8000, RAISE_PULL_MS = 60000 };
@@ -30,10 +33,13 @@ enum { RAISE_RETRY_MS = 1000, RAISE_WAIT_MS = 8000, RAISE_PULL_MS = 60000 };
  * ERR_NO_SERVERS when no member can be asked. */
 typedef void (*raise_done_fn)(void *arg, int code);
 
-/* Leaves server `drop` out (0: none); `joining` servers are added. If one runs for the chunk
- * already, only waits for it. done may be NULL. */
-void raise_start(struct master *m, uint64_t chunk, uint32_t drop, const uint32_t *joining,
-		 unsigned n_joining, raise_done_fn done, void *arg);
+/* Leaves server `drop` out (0: none), and those that are down. If one runs for the chunk already,
+ * only waits for it. done may be NULL. */
+void raise_start(struct master *m, uint64_t chunk, uint32_t drop, raise_done_fn done, void *arg);
+/* Adds `joining` servers, and compares replicas with marks against them. None runs for this chunk.
+ * done is called when it ends, or when it can do nothing but wait for a member to come back. */
+void raise_repair(struct master *m, uint64_t chunk, const uint32_t *joining, unsigned n_joining,
+		  raise_done_fn done, void *arg);
 bool raise_running(struct master *m, uint64_t chunk);
 /* Starts machines for all `p` rows: after a restart. */
 int raise_resume(struct master *m);

@@ -9,14 +9,20 @@
 #include "common/log.h"
 #include "master/place.h"
 
-enum { REPAIR_LOOKED_AT_MAX = 256, REPAIR_RETRY_MS = 5000, GARBAGE_MS = 20000 };
+enum {
+	REPAIR_LOOKED_AT_MAX = 256,
+	REPAIR_AGAIN_MS = 1000, /* a chunk for which nothing could be done is looked at again */
+	REPAIR_RETRY_MS = 5000, /* one for which something was tried */
+	UNDER_GOAL_MAX = 1 << 20,
+	GARBAGE_MS = 20000,
+};
 
-/* When a chunk was first seen below its goal. */
+/* A chunk that is not as it should be: since when, and when it is looked at again. Only what is
+ * waited for is here; the `u` rows of the state bring back what does not fit. */
 struct under_goal {
 	uint64_t chunk;
-	int64_t since_ms;
-	int64_t retry_ms; /* tried, and not to be tried again before */
-	bool urgent;
+	int64_t since_ms, next_ms;
+	bool urgent; /* looked at by itself, not only when the scan comes by */
 	UT_hash_handle hh;
 };
 
@@ -27,6 +33,8 @@ static struct under_goal *under_goal_note(struct master *m, uint64_t chunk)
 	HASH_FIND(hh, m->under_goal, &chunk, sizeof(chunk), u);
 	if (u)
 		return u;
+	if (HASH_COUNT(m->under_goal) >= UNDER_GOAL_MAX)
+		return NULL;
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return NULL;
@@ -35,30 +43,50 @@ static struct under_goal *under_goal_note(struct master *m, uint64_t chunk)
 	return u;
 }
 
+static void under_goal_forget(struct master *m, struct under_goal *u)
+{
+	HASH_DEL(m->under_goal, u);
+	free(u);
+}
+
 void repair_now(struct master *m, uint64_t chunk)
 {
 	struct under_goal *u = under_goal_note(m, chunk);
 	if (u) {
 		u->urgent = true;
-		u->retry_ms = 0;
+		u->next_ms = 0;
 	}
 }
 
 void repair_free(struct master *m)
 {
 	struct under_goal *u, *next;
-	HASH_ITER(hh, m->under_goal, u, next) {
-		HASH_DEL(m->under_goal, u);
-		free(u);
-	}
+	HASH_ITER(hh, m->under_goal, u, next)
+		under_goal_forget(m, u);
 }
 
-static uint64_t random_u64(void *arg)
+uint64_t random_u64(void *arg)
 {
 	uint64_t v = 0;
 	/* uv_random without a callback is synchronous and does not fail on Linux. */
 	uv_random(NULL, NULL, &v, sizeof(v), 0, NULL);
 	return v;
+}
+
+static bool is_member(const struct row_chunk *row, uint32_t server)
+{
+	for (unsigned i = 0; i < row->n_members; i++)
+		if (row->members[i].server == server)
+			return true;
+	return false;
+}
+
+/* It is to delete its old replica first. */
+static bool has_garbage(struct master *m, uint64_t chunk, uint32_t server)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct key key = key_garbage(server, chunk);
+	return state_get(m->st, key_slice(&key), &backing) != 0;
 }
 
 /* Servers to add: those with an old replica first (a small copy), then by placement. */
@@ -72,19 +100,17 @@ static unsigned choose_targets(struct master *m, uint64_t chunk, const struct ro
 	if (!list)
 		return 0;
 	HASH_ITER(hh, m->servers.by_id, cs, next) {
-		bool member = false;
-		for (unsigned i = 0; i < row->n_members; i++)
-			member |= row->members[i].server == cs->id;
-		if (!member && !cs_up(cs))
+		bool used = is_member(row, cs->id);
+		if (!used && (!cs_up(cs) || has_garbage(m, chunk, cs->id)))
 			continue;
-		if (!member && chosen < want &&
+		if (!used && chosen < want && cs->free_bytes >= PLACE_FREE_BYTES_MIN &&
 		    (csreg_marked(&m->servers, chunk, cs->id) & MARK_STALE)) {
 			ret[chosen++] = cs->id;
-			member = true;
+			used = true;
 		}
 		list[n++] = (struct place_server){.id = cs->id, .free_bytes = cs->free_bytes,
 						  .load = cs->load, .rack = cs->rack,
-						  .host = cs->host, .used = member};
+						  .host = cs->host, .used = used};
 	}
 	if (!old_only)
 		chosen += place_choose(list, n, want - chosen, random_u64, NULL, ret + chosen);
@@ -98,48 +124,71 @@ static void repair_done(void *arg, int code)
 	m->repairs--;
 }
 
-/* A chunk that lacks copies, or whose replicas must be compared. Returns whether work began. */
-static bool repair_chunk(struct master *m, uint64_t chunk)
+/* What is known of a chunk's members now. */
+struct health {
+	unsigned up, source, marked;
+	bool expected; /* one that (re)starts: wait for it */
+};
+
+static struct health health_of(struct master *m, uint64_t chunk, const struct row_chunk *row)
+{
+	struct health h = {0};
+
+	for (unsigned i = 0; i < row->n_members; i++) {
+		uint32_t id = row->members[i].server;
+		uint8_t marks = csreg_marked(&m->servers, chunk, id);
+		bool up = cs_up(csreg_find(&m->servers, id));
+		h.up += up;
+		h.source += up && !(marks & MARK_DAMAGED);
+		h.marked += up && (marks & (MARK_UNCLEAN | MARK_DAMAGED));
+		h.expected |= csreg_expected(&m->servers, id);
+	}
+	return h;
+}
+
+/* A chunk that lacks copies, or whose replicas must be compared. */
+static void repair_chunk(struct master *m, uint64_t chunk)
 {
 	_cleanup_buf_ struct buf backing = {0};
 	struct under_goal *u = under_goal_note(m, chunk);
 	struct row_policy policy;
 	struct row_chunk row;
+	struct health health;
 	uint32_t targets[REPLICAS_MAX];
 	unsigned n = 0;
-	bool marked = false, patient;
+	bool patient, compare;
 
-	if (!u || raise_running(m, chunk) || clock_ms() < u->retry_ms)
-		return false;
+	if (!u || clock_ms() < u->next_ms || raise_running(m, chunk))
+		return;
 	if (state_get_row_chunk(m->st, key_chunk(chunk), &row, &backing) != 1 ||
 	    state_get_row_policy(m->st, key_policy(row.policy), &policy, &backing) != 1) {
-		HASH_DEL(m->under_goal, u);
-		free(u);
-		return false;
+		under_goal_forget(m, u);
+		return;
 	}
-	for (unsigned i = 0; i < row.n_members; i++)
-		marked |= cs_up(csreg_find(&m->servers, row.members[i].server)) &&
-			  (csreg_marked(&m->servers, chunk, row.members[i].server) &
-			   (MARK_UNCLEAN | MARK_DAMAGED));
+	u->next_ms = deadline_in(REPAIR_AGAIN_MS);
+	health = health_of(m, chunk, &row);
+	if (health.marked == 0 && row.n_members >= policy.copies) {
+		under_goal_forget(m, u);
+		return;
+	}
+	if (health.expected || health.source == 0)
+		return;
+	/* A comparison leaves out members that are down: it gives them time to come back. Readers
+	 * who have no other replica start it at once (rpc_client.c). */
 	patient = clock_ms() - u->since_ms < m->o.repair_delay_ms;
+	compare = health.marked > 0 && (health.up == row.n_members || !patient);
 	if (row.n_members < policy.copies)
 		n = choose_targets(m, chunk, &row, policy.copies - row.n_members, patient, targets);
-	if (n == 0 && !marked) {
-		if (row.n_members >= policy.copies) {
-			HASH_DEL(m->under_goal, u);
-			free(u);
-		}
-		return false;
-	}
-	u->retry_ms = deadline_in(REPAIR_RETRY_MS);
-	u->urgent = false;
+	if (n == 0 && !compare)
+		return;
+	u->next_ms = deadline_in(REPAIR_RETRY_MS);
 	m->repairs++;
-	raise_start(m, chunk, 0, targets, n, repair_done, m);
-	return true;
+	raise_repair(m, chunk, targets, n, repair_done, m);
 }
 
 /* Few at once: a server that is asked for hundreds of changes answers late, and one that answers
- * late is taken for a failed one. Goes on through the `u` rows where it stopped: fewest copies first, then rising id. */
+ * late is taken for a failed one. Goes on through the `u` rows where it stopped: fewest copies
+ * first, then rising id. */
 static void repair_scan(struct master *m)
 {
 	uint64_t found[REPAIR_LOOKED_AT_MAX];
@@ -149,7 +198,8 @@ static void repair_scan(struct master *m)
 	struct slice key, value;
 	unsigned n = 0;
 
-	if (state_iter_open(m->st, slice_of(&type, 1), key_slice(&start), &it) < 0)
+	if (m->repairs >= (unsigned)m->o.repair_max ||
+	    state_iter_open(m->st, slice_of(&type, 1), key_slice(&start), &it) < 0)
 		return;
 	while (n < REPAIR_LOOKED_AT_MAX && state_iter_next(it, &key, &value) == 1) {
 		m->repair_copies = key.data[1];
@@ -167,10 +217,11 @@ static void repair_urgent(struct master *m)
 {
 	struct under_goal *u, *next;
 	uint64_t found[REPAIR_LOOKED_AT_MAX];
+	int64_t now = clock_ms();
 	unsigned n = 0;
 
 	HASH_ITER(hh, m->under_goal, u, next) {
-		if (u->urgent && n < REPAIR_LOOKED_AT_MAX)
+		if (u->urgent && now >= u->next_ms && n < REPAIR_LOOKED_AT_MAX)
 			found[n++] = u->chunk;
 	}
 	for (unsigned i = 0; i < n && m->repairs < (unsigned)m->o.repair_max; i++)
@@ -192,6 +243,8 @@ static void deletion_done(void *arg, int code, struct slice fields)
 	if (cs)
 		cs->deleting = false;
 	if (code == 0) {
+		for (unsigned i = 0; i < d->cmd.n_have; i++)
+			csreg_mark(&d->m->servers, d->cmd.have[i].id, d->cmd.server, 0);
 		master_propose_quietly(d->m, CMD_NUMBER_GARBAGE, &d->cmd);
 		d->m->garbage_due = true; /* there may be more */
 	}
@@ -227,7 +280,7 @@ static bool garbage_collect(struct master *m, struct cs *cs)
 		return false;
 	}
 	cs->deleting = true;
-	if (cs_call(cs, OP_CHUNK_DELETE, &req, GARBAGE_MS, deletion_done, d) < 0) {
+	if (cs_call(&m->servers, cs, OP_CHUNK_DELETE, &req, GARBAGE_MS, deletion_done, d) < 0) {
 		cs->deleting = false;
 		free(d);
 	}

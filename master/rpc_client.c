@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <utlist.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -12,7 +13,7 @@
 #include "master/place.h"
 #include "master/query.h"
 
-enum { CALL_ATTEMPTS_MAX = 4 };
+enum { CALL_ATTEMPTS_MAX = 4, PARK_MS = 8000 };
 
 /* A request that is not answered at once. */
 struct call {
@@ -21,6 +22,8 @@ struct call {
 	struct wire_header h;
 	struct buf fields;
 	unsigned attempts;
+	int64_t park_until_ms; /* 0: was never parked */
+	struct call *prev, *next;
 };
 
 static void client_handle(struct call *c, struct slice fields);
@@ -54,6 +57,47 @@ static void call_fail(struct call *c, int code, const char *text)
 	peer_fail(c->peer, &c->h, code, text);
 }
 
+/* Looked at again in the next tick: a server that this master waits for may be back by then. */
+static void call_park(struct call *c, struct slice fields)
+{
+	struct call *kept;
+
+	if (!c->park_until_ms)
+		c->park_until_ms = deadline_in(PARK_MS);
+	if (clock_ms() >= c->park_until_ms) {
+		call_fail(c, ERR_NO_SERVERS, NULL);
+		return;
+	}
+	kept = call_keep(c, fields);
+	if (kept)
+		DL_APPEND(c->m->parked, kept);
+	else
+		call_fail(c, ERR_NOMEM, NULL);
+}
+
+void rpc_client_tick(struct master *m)
+{
+	struct call *list = m->parked, *c, *next;
+
+	m->parked = NULL;
+	DL_FOREACH_SAFE(list, c, next) {
+		DL_DELETE(list, c);
+		if (!c->peer->closing)
+			client_handle(c, buf_slice(&c->fields));
+		call_free(c);
+	}
+}
+
+void rpc_client_free(struct master *m)
+{
+	struct call *c, *next;
+
+	DL_FOREACH_SAFE(m->parked, c, next) {
+		DL_DELETE(m->parked, c);
+		call_free(c);
+	}
+}
+
 /* ---- locations ---- */
 
 static bool replica_usable(struct master *m, uint64_t chunk, uint32_t server)
@@ -62,35 +106,62 @@ static bool replica_usable(struct master *m, uint64_t chunk, uint32_t server)
 	       !(csreg_marked(&m->servers, chunk, server) & (MARK_UNCLEAN | MARK_DAMAGED));
 }
 
-/* Fills in addresses. Replicas that cannot serve are left out; if none can, all that have an
- * address stay, so that the client sees who should have had it. Returns the number of usable. */
-static unsigned chunk_locate(struct master *m, struct wire_chunk *chunk)
+static void chunk_addresses(struct master *m, struct wire_chunk *chunk)
+{
+	for (unsigned i = 0; i < chunk->n_replicas; i++) {
+		struct cs *cs = csreg_find(&m->servers, chunk->replicas[i].server);
+		chunk->replicas[i].addr = slice_str(cs ? cs->addr : "");
+	}
+}
+
+/* For readers: replicas that cannot serve are left out; if none can, all stay, so that the client
+ * sees who should have had it. Writers always get the whole set: one that is left out would keep
+ * old bytes under a valid version. */
+static void chunk_for_read(struct master *m, struct wire_chunk *chunk)
 {
 	unsigned usable = 0, n = 0;
 
 	for (unsigned i = 0; i < chunk->n_replicas; i++)
 		usable += replica_usable(m, chunk->id, chunk->replicas[i].server);
-	for (unsigned i = 0; i < chunk->n_replicas; i++) {
-		struct wire_replica r = chunk->replicas[i];
-		struct cs *cs = csreg_find(&m->servers, r.server);
-		if (usable > 0 && !replica_usable(m, chunk->id, r.server))
-			continue;
-		r.addr = slice_str(cs ? cs->addr : "");
-		chunk->replicas[n++] = r;
-	}
-	chunk->n_replicas = (uint16_t)n;
-	return usable;
+	for (unsigned i = 0; usable > 0 && i < chunk->n_replicas; i++)
+		if (replica_usable(m, chunk->id, chunk->replicas[i].server))
+			chunk->replicas[n++] = chunk->replicas[i];
+	if (usable > 0)
+		chunk->n_replicas = (uint16_t)n;
+	chunk_addresses(m, chunk);
 }
 
-static uint64_t random_u64(void *arg)
+/* How a chunk's members are now. */
+struct members {
+	unsigned usable, up, sound; /* sound: up, and not known to be damaged */
+	unsigned unclean;	    /* up, to be compared */
+	uint32_t down;		    /* one that is down, or 0 */
+	bool expected;		    /* one is not up but (re)starting */
+};
+
+static struct members members_of(struct master *m, const struct wire_chunk *chunk)
 {
-	uint64_t v = 0;
-	uv_random(NULL, NULL, &v, sizeof(v), 0, NULL);
-	return v;
+	struct members r = {0};
+
+	for (unsigned i = 0; i < chunk->n_replicas; i++) {
+		uint32_t id = chunk->replicas[i].server;
+		uint8_t marks = csreg_marked(&m->servers, chunk->id, id);
+		if (!cs_up(csreg_find(&m->servers, id))) {
+			r.down = id;
+			r.expected |= csreg_expected(&m->servers, id);
+			continue;
+		}
+		r.up++;
+		r.usable += !(marks & (MARK_UNCLEAN | MARK_DAMAGED));
+		r.sound += !(marks & MARK_DAMAGED);
+		r.unclean += (marks & MARK_UNCLEAN) && !(marks & MARK_DAMAGED);
+	}
+	return r;
 }
 
-/* Members for a new chunk. 0 with none: *ret_code says why (no room, or nobody up). */
-static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_code)
+/* Members for a new chunk. 0 with none: *ret_code says why (no room, or nobody up). *ret_wait: a
+ * server that could complete the set is about to come up. */
+static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_code, bool *ret_wait)
 {
 	_cleanup_free_ struct place_server *list =
 		calloc(HASH_COUNT(m->servers.by_id) + 1, sizeof(*list));
@@ -99,8 +170,10 @@ static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_cod
 	uint32_t ids[REPLICAS_MAX];
 	struct cs *cs, *next;
 	unsigned n = 0, chosen;
+	bool expected = false;
 
 	*ret_code = ERR_NO_SERVERS;
+	*ret_wait = false;
 	if (!list || state_get_row_policy(m->st, key_policy(0), &policy, &backing) != 1)
 		return 0;
 	HASH_ITER(hh, m->servers.by_id, cs, next) {
@@ -108,39 +181,76 @@ static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_cod
 			list[n++] = (struct place_server){
 				.id = cs->id, .free_bytes = cs->free_bytes, .load = cs->load,
 				.rack = cs->rack, .host = cs->host};
+		else
+			expected |= csreg_expected(&m->servers, cs->id);
 	}
 	if (n > 0)
 		*ret_code = ERR_NOSPC;
 	chosen = place_choose(list, n, policy.copies, random_u64, NULL, ids);
 	for (unsigned i = 0; i < chosen; i++)
 		ret[i] = (struct row_member){.server = ids[i]};
+	*ret_wait = expected && chosen < policy.copies;
 	return (uint16_t)chosen;
 }
 
 /* ---- answers of commands ---- */
 
+static void reply_make(struct call *c, struct slice fields)
+{
+	struct cursor cur = cursor_slice(fields);
+	struct wire_make_reply rep;
+	struct members members;
+
+	if (wire_make_reply_get(&cur, &rep) < 0) {
+		call_fail(c, ERR_CORRUPT, NULL);
+		return;
+	}
+	members = members_of(c->m, &rep.chunk);
+	/* A set that is not whole now must be changed first: the client asks for it then. */
+	if (members.usable < rep.chunk.n_replicas)
+		rep.chunk = (struct wire_chunk){0};
+	chunk_addresses(c->m, &rep.chunk);
+	peer_reply(c->peer, &c->h, &rep);
+}
+
+static void reply_chunk(struct call *c, struct slice fields)
+{
+	struct cursor cur = cursor_slice(fields);
+	struct wire_chunk_reply rep;
+
+	if (wire_chunk_reply_get(&cur, &rep) < 0) {
+		call_fail(c, ERR_CORRUPT, NULL);
+		return;
+	}
+	chunk_addresses(c->m, &rep.chunk);
+	peer_reply(c->peer, &c->h, &rep);
+}
+
 /* Replies with chunks get their addresses when they are sent: those may change, the answer not. */
 static void reply_with_result(struct call *c, int status, const char *text, struct slice fields)
 {
-	struct cursor cur = cursor_slice(fields);
-
-	if (status < 0) {
+	if (status < 0)
 		call_fail(c, status, text);
-	} else if (c->h.op == OP_MAKE) {
-		struct wire_make_reply rep;
-		if (wire_make_reply_get(&cur, &rep) == 0) {
-			chunk_locate(c->m, &rep.chunk);
-			peer_reply(c->peer, &c->h, &rep);
-		}
-	} else if (c->h.op == OP_CHUNK_FOR_WRITE) {
-		struct wire_chunk_reply rep;
-		if (wire_chunk_reply_get(&cur, &rep) == 0) {
-			chunk_locate(c->m, &rep.chunk);
-			peer_reply(c->peer, &c->h, &rep);
-		}
-	} else {
+	else if (c->h.op == OP_MAKE)
+		reply_make(c, fields);
+	else if (c->h.op == OP_CHUNK_FOR_WRITE)
+		reply_chunk(c, fields);
+	else
 		peer_reply_raw(c->peer, &c->h, fields);
+}
+
+static void session_opened(struct call *c, struct slice fields)
+{
+	struct cursor cur = cursor_slice(fields);
+	struct wire_session rep;
+
+	if (wire_session_get(&cur, &rep) < 0) {
+		call_fail(c, ERR_CORRUPT, NULL);
+		return;
 	}
+	session_seen(c->m, rep.session);
+	rep.ttl_ms = (uint32_t)c->m->o.session_ttl_ms;
+	peer_reply(c->peer, &c->h, &rep);
 }
 
 static void command_done(struct master *m, void *arg, struct apply_result *result)
@@ -150,6 +260,8 @@ static void command_done(struct master *m, void *arg, struct apply_result *resul
 	/* Unknown outcome: no answer is the only true one. The client asks again. */
 	if (!result)
 		peer_close(c->peer, "outcome unknown");
+	else if (c->h.op == OP_SESSION_OPEN && result->status == 0)
+		session_opened(c, buf_slice(&result->reply));
 	else
 		reply_with_result(c, result->status, result->text, buf_slice(&result->reply));
 	call_free(c);
@@ -165,33 +277,40 @@ static void call_propose(struct call *c, struct slice fields, uint16_t number, c
 		master_propose(c->m, number, record, command_done, kept);
 }
 
-/* A retry of what was done is answered from memory. True: it is answered. */
-static bool answered_before(struct call *c, const struct wire_opid *id)
+/* 1: this operation has an answer, which is in ret; 0: it has none; negative: refused, and told. */
+static int opid_check(struct call *c, const struct wire_opid *id, struct row_reply *ret,
+		      struct buf *backing)
 {
-	_cleanup_buf_ struct buf backing = {0};
-	struct row_reply reply;
 	struct err err = {0};
 	int r;
 
 	if (!id->session || !id->seq) {
 		call_fail(c, ERR_PROTOCOL, "a mutation needs a session and a number");
-		return true;
+		return ERR_PROTOCOL;
 	}
-	r = query_reply(c->m->st, id, &reply, &backing, &err);
-	if (r == 0) {
-		session_seen(c->m, id->session);
-		return false;
-	}
-	if (r < 0) {
+	r = query_reply(c->m->st, id, ret, backing, &err);
+	if (r < 0)
 		call_fail(c, r, err.text);
-	} else {
-		char text[TEXT_BYTES_MAX + 1] = "";
-		uint32_t n = reply.fields.len < TEXT_BYTES_MAX ? reply.fields.len : TEXT_BYTES_MAX;
+	else
+		session_seen(c->m, id->session);
+	return r;
+}
+
+/* A retry of what was done is answered from memory. True: it is answered. */
+static bool answered_before(struct call *c, const struct wire_opid *id)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	char text[TEXT_BYTES_MAX + 1] = "";
+	struct row_reply reply;
+	int r = opid_check(c, id, &reply, &backing);
+
+	if (r == 1) {
 		if (reply.status)
-			memcpy(text, reply.fields.data, n);
+			memcpy(text, reply.fields.data, reply.fields.len < TEXT_BYTES_MAX ?
+							reply.fields.len : TEXT_BYTES_MAX);
 		reply_with_result(c, reply.status, text, reply.fields);
 	}
-	return true;
+	return r != 0;
 }
 
 /* ---- waiting for a raise ---- */
@@ -214,7 +333,7 @@ static void wait_for_raise(struct call *c, struct slice fields, uint64_t chunk, 
 	if (!kept)
 		call_fail(c, ERR_NOMEM, NULL);
 	else
-		raise_start(c->m, chunk, drop, NULL, 0, raise_waited, kept);
+		raise_start(c->m, chunk, drop, raise_waited, kept);
 }
 
 /* ---- mutations ---- */
@@ -250,6 +369,7 @@ SIMPLE_MUTATION(wrote, WROTE)
 static void on_make(struct call *c, struct slice fields)
 {
 	struct cmd_make cmd = {0};
+	bool wait = false;
 	int code;
 	DECODE(wire_make, req);
 
@@ -258,7 +378,9 @@ static void on_make(struct call *c, struct slice fields)
 	cmd.req = req;
 	/* No server for a first chunk is no reason to refuse the name: an empty file needs none. */
 	if ((req.flags & MAKE_CHUNK) && S_ISREG(req.mode))
-		cmd.n_members = place_new(c->m, cmd.members, &code);
+		cmd.n_members = place_new(c->m, cmd.members, &code, &wait);
+	if (wait)
+		cmd.n_members = 0;
 	call_propose(c, fields, CMD_NUMBER_MAKE, &cmd);
 }
 
@@ -324,17 +446,34 @@ static void on_setattr(struct call *c, struct slice fields)
 	call_propose(c, fields, CMD_NUMBER_SETATTR, &cmd);
 }
 
+static void chunk_make(struct call *c, struct slice fields, const struct wire_chunk_for_write *req)
+{
+	struct cmd_chunk_make cmd = {.req = *req};
+	bool wait;
+	int code;
+
+	cmd.n_members = place_new(c->m, cmd.members, &code, &wait);
+	if (wait)
+		call_park(c, fields);
+	else if (cmd.n_members == 0)
+		call_fail(c, code, NULL);
+	else
+		call_propose(c, fields, CMD_NUMBER_CHUNK_MAKE, &cmd);
+}
+
 static void on_chunk_for_write(struct call *c, struct slice fields)
 {
-	struct cmd_chunk_make cmd = {0};
+	_cleanup_buf_ struct buf backing = {0};
 	struct wire_chunk_reply rep = {0};
-	uint64_t pending;
-	uint32_t drop = 0;
+	struct row_reply before;
+	struct members members;
+	uint64_t pending = 0;
 	struct err err = {0};
-	int r, code = 0;
+	int r;
 	DECODE(wire_chunk_for_write, req);
 
-	if (answered_before(c, &req.id))
+	r = opid_check(c, &req.id, &before, &backing);
+	if (r < 0)
 		return;
 	r = query_getattr(c->m->st, req.inode, &rep.attr, &err);
 	if (r == 0)
@@ -343,27 +482,26 @@ static void on_chunk_for_write(struct call *c, struct slice fields)
 		call_fail(c, r, err.text);
 		return;
 	}
+	/* A retry gets the chunk as it is now; one that was cut away since must not be written. */
+	if (r == 0 && opid_check(c, &req.id, &before, &backing) == 1) {
+		call_fail(c, before.status < 0 ? before.status : ERR_CHUNK_VERSION, NULL);
+		return;
+	}
 	if (r == 0) {
-		cmd.req = req;
-		cmd.n_members = place_new(c->m, cmd.members, &code);
-		if (cmd.n_members == 0)
-			call_fail(c, code, NULL);
-		else
-			call_propose(c, fields, CMD_NUMBER_CHUNK_MAKE, &cmd);
+		chunk_make(c, fields, &req);
 		return;
 	}
-	/* Writers get only complete sets: a member that cannot serve is left out first. */
-	for (unsigned i = 0; i < rep.chunk.n_replicas; i++)
-		if (!replica_usable(c->m, rep.chunk.id, rep.chunk.replicas[i].server))
-			drop = rep.chunk.replicas[i].server;
-	if (pending || drop) {
-		struct cs *cs = csreg_find(&c->m->servers, drop);
-		/* One that is only marked is mended by the raise, not left out. */
-		wait_for_raise(c, fields, rep.chunk.id, cs_up(cs) ? 0 : drop);
-		return;
+	/* Writers get only whole sets. A member that is down is left out first, one with marks is
+	 * compared; when all that are left are damaged, writing may go on where it can. */
+	members = members_of(c->m, &rep.chunk);
+	if (members.expected)
+		call_park(c, fields);
+	else if (pending || members.down || (members.usable < members.up && members.sound > 0))
+		wait_for_raise(c, fields, rep.chunk.id, members.down);
+	else {
+		chunk_addresses(c->m, &rep.chunk);
+		peer_reply(c->peer, &c->h, &rep);
 	}
-	chunk_locate(c->m, &rep.chunk);
-	peer_reply(c->peer, &c->h, &rep);
 }
 
 static void fault_done(void *arg, int code)
@@ -430,7 +568,7 @@ static void on_chunk_fault(struct call *c, struct slice fields)
 	if (!kept)
 		call_fail(c, ERR_NOMEM, NULL);
 	else
-		raise_start(c->m, req.chunk, req.server, NULL, 0, fault_done, kept);
+		raise_start(c->m, req.chunk, req.server, fault_done, kept);
 }
 
 /* ---- sessions ---- */
@@ -545,8 +683,19 @@ static void on_locate(struct call *c, struct slice fields)
 		wait_for_raise(c, fields, pending, 0);
 		return;
 	}
-	for (unsigned i = 0; r == 0 && i < rep.n_chunks; i++)
-		chunk_locate(c->m, &rep.chunks[i]);
+	for (unsigned i = 0; r == 0 && i < rep.n_chunks; i++) {
+		struct members members = members_of(c->m, &rep.chunks[i]);
+		if (members.usable == 0 && members.expected) {
+			call_park(c, fields);
+			return;
+		}
+		/* All were open at a crash: which of them counts is decided before one is read. */
+		if (members.usable == 0 && members.unclean > 0) {
+			wait_for_raise(c, fields, rep.chunks[i].id, 0);
+			return;
+		}
+		chunk_for_read(c->m, &rep.chunks[i]);
+	}
 	answer(c, r, &err, &rep);
 }
 

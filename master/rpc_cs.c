@@ -50,8 +50,11 @@ static void registered(struct master *m, void *arg, struct apply_result *result)
 		peer_fail(reg->peer, &reg->h, result->status, result->text);
 	} else if (wire_cs_registered_get(&c, &rep) == 0 &&
 		   (cs = csreg_add(&m->servers, rep.server)) != NULL) {
-		/* One link each: a new one means that the old one is dead and does not know. */
-		if (cs->peer)
+		/* One server a link, one link a server: a new one means that the old one is dead
+		 * and does not know. */
+		if (reg->peer->owner && reg->peer->owner != cs)
+			cs_unlink(reg->peer->owner);
+		if (cs->peer && cs->peer != reg->peer)
 			peer_close(cs->peer, "replaced by a new connection of the same server");
 		memcpy(cs->uuid, reg->uuid, sizeof(cs->uuid));
 		memcpy(cs->addr, reg->addr, sizeof(cs->addr));
@@ -60,7 +63,7 @@ static void registered(struct master *m, void *arg, struct apply_result *result)
 		cs->peer = reg->peer;
 		cs->peer->owner = cs;
 		cs->state = SERVER_REPORTING;
-		cs->seen_ms = clock_ms();
+		cs->seen_ms = cs->linked_ms = clock_ms();
 		rep.heartbeat_ms = (uint32_t)m->o.heartbeat_ms;
 		rep.dead_ms = (uint32_t)m->o.dead_after_ms;
 		log_info("chunkserver %s (%u): registered", cs->addr, cs->id);
@@ -70,6 +73,37 @@ static void registered(struct master *m, void *arg, struct apply_result *result)
 	}
 	peer_unref(reg->peer);
 	free(reg);
+}
+
+int rpc_cs_load(struct master *m, struct err *err)
+{
+	uint8_t type = KEY_SERVER;
+	struct state_iter *it;
+	struct slice key, value;
+	int r = state_iter_open(m->st, slice_of(&type, 1), (struct slice){0}, &it);
+
+	if (r < 0)
+		return err_set(err, r, "reading the servers: %s", err_text(r));
+	while ((r = state_iter_next(it, &key, &value)) == 1) {
+		struct cursor c = cursor_slice(value);
+		struct row_server row;
+		struct cs *cs;
+		if (row_server_get(&c, &row) < 0 || row.uuid.len != UUID_BYTES) {
+			r = ERR_CORRUPT;
+			break;
+		}
+		cs = csreg_add(&m->servers, get_be32(key.data + 1));
+		if (!cs) {
+			r = ERR_NOMEM;
+			break;
+		}
+		memcpy(cs->uuid, row.uuid.data, UUID_BYTES);
+		text_keep(cs->addr, sizeof(cs->addr), row.addr);
+		text_keep(cs->rack, sizeof(cs->rack), row.rack);
+		text_keep(cs->host, sizeof(cs->host), row.host);
+	}
+	state_iter_close(it);
+	return r < 0 ? err_set(err, r, "reading the servers: %s", err_text(r)) : 0;
 }
 
 static void on_register(struct master *m, struct peer *peer, const struct wire_header *h,
@@ -142,7 +176,7 @@ static void replica_stray(struct master *m, struct cs *cs, const struct wire_hav
 
 	if (ns_meta(m->st, &meta, &backing) < 0)
 		return;
-	if (have->id >= meta.next_chunk || (row && have->version > row->version + 1)) {
+	if (have->id >= meta.next_chunk || (row && have->version > row->version)) {
 		log_error("chunk %016llx v%u on %s (%u) is newer than anything this master knows; "
 			  "it is kept", (unsigned long long)have->id, have->version, cs->addr,
 			  cs->id);
@@ -171,9 +205,13 @@ static void replica_check(struct master *m, struct cs *cs, const struct wire_hav
 		replica_stray(m, cs, have, NULL);
 		return;
 	}
-	/* A raise that runs settles what is here. */
-	if (row.pending_version && have->version <= row.pending_version)
+	/* A raise that runs settles what is here; what is known against it counts all the same. */
+	if (row.pending_version && have->version <= row.pending_version) {
+		if (is_member(&row, cs->id) && (have->flags & (HAVE_UNCLEAN | HAVE_DAMAGED)))
+			csreg_mark(&m->servers, have->id, cs->id,
+				   have->flags & HAVE_DAMAGED ? MARK_DAMAGED : MARK_UNCLEAN);
 		return;
+	}
 	if (!is_member(&row, cs->id) || have->version > row.version)
 		replica_stray(m, cs, have, &row);
 	else if (have->version < row.version)
@@ -223,45 +261,6 @@ static int expected_next(struct master *m, uint32_t server, uint64_t id, struct 
 	return r < 0 ? r : ret->count > 0;
 }
 
-/* Both lists rise: walk them together. What only one side has differs too. */
-static void on_digest(struct master *m, struct peer *peer, const struct wire_header *h,
-		      struct slice fields)
-{
-	struct wire_cs_digest_reply *rep = calloc(1, sizeof(*rep));
-	_cleanup_free_ void *hold = rep;
-	struct cs *cs = peer_cs(peer);
-	struct expected e;
-	unsigned i = 0;
-	int have;
-	DECODE(wire_cs_digest, req);
-
-	if (!rep) {
-		peer_fail(peer, h, ERR_NOMEM, NULL);
-		return;
-	}
-	have = expected_next(m, cs->id, req.from_id, &e);
-	while (have >= 0 && (i < req.n_ranges || (have == 1 && req.last)) &&
-	       rep->n_differ < REPORT_RANGES_MAX) {
-		bool mine = have == 1 && (i == req.n_ranges ||
-					  e.first_id <= req.ranges[i].first_id);
-		bool theirs = i < req.n_ranges &&
-			      (have != 1 || req.ranges[i].first_id <= e.first_id);
-		uint64_t first = mine ? e.first_id : req.ranges[i].first_id;
-		if (!mine || !theirs || e.count != req.ranges[i].count ||
-		    e.digest != req.ranges[i].digest)
-			rep->differ[rep->n_differ++] = first;
-		i += theirs;
-		if (mine)
-			have = expected_next(m, cs->id, first + REPORT_RANGE_IDS, &e);
-	}
-	if (have < 0)
-		peer_fail(peer, h, have, NULL);
-	else
-		peer_reply(peer, h, rep);
-}
-
-/* ---- reports ---- */
-
 struct seen {
 	uint64_t id;
 	UT_hash_handle hh;
@@ -301,6 +300,47 @@ static void report_missing(struct master *m, struct cs *cs, uint64_t first, stru
 	}
 }
 
+/* Both lists rise: walk them together. What only one side has differs too. */
+static void on_digest(struct master *m, struct peer *peer, const struct wire_header *h,
+		      struct slice fields)
+{
+	struct wire_cs_digest_reply *rep = calloc(1, sizeof(*rep));
+	_cleanup_free_ void *hold = rep;
+	struct cs *cs = peer_cs(peer);
+	struct expected e;
+	unsigned i = 0;
+	int have;
+	DECODE(wire_cs_digest, req);
+
+	if (!rep) {
+		peer_fail(peer, h, ERR_NOMEM, NULL);
+		return;
+	}
+	have = expected_next(m, cs->id, req.from_id, &e);
+	while (have >= 0 && (i < req.n_ranges || (have == 1 && req.last))) {
+		bool mine = have == 1 && (i == req.n_ranges ||
+					  e.first_id <= req.ranges[i].first_id);
+		bool theirs = i < req.n_ranges &&
+			      (have != 1 || req.ranges[i].first_id <= e.first_id);
+		uint64_t first = mine ? e.first_id : req.ranges[i].first_id;
+		if (!theirs)
+			/* Nothing there: no need to be told. */
+			report_missing(m, cs, first, NULL);
+		else if (!mine || e.count != req.ranges[i].count ||
+			 e.digest != req.ranges[i].digest)
+			rep->differ[rep->n_differ++] = first;
+		i += theirs;
+		if (mine)
+			have = expected_next(m, cs->id, first + REPORT_RANGE_IDS, &e);
+	}
+	if (have < 0)
+		peer_fail(peer, h, have, NULL);
+	else
+		peer_reply(peer, h, rep);
+}
+
+/* ---- reports ---- */
+
 static void on_report(struct master *m, struct peer *peer, const struct wire_header *h,
 		      struct slice fields)
 {
@@ -308,21 +348,19 @@ static void on_report(struct master *m, struct peer *peer, const struct wire_hea
 	struct seen *seen = NULL, *s, *next;
 	struct wire_empty empty;
 	struct cursor list, item;
-	bool bad = false;
+	bool bad;
+	int r;
 	DECODE(wire_cs_report, req);
 
 	list = cursor_slice(req.have);
-	while (wire_list_next(&list, &item) == 1) {
+	bad = req.first_id % REPORT_RANGE_IDS || req.first_id > UINT64_MAX - REPORT_RANGE_IDS;
+	while (!bad && (r = wire_list_next(&list, &item)) != 0) {
 		struct wire_have have;
-		if (wire_have_get(&item, &have) < 0) {
-			bad = true;
+		bad = r < 0 || wire_have_get(&item, &have) < 0 || have.id < req.first_id ||
+		      have.id - req.first_id >= REPORT_RANGE_IDS ||
+		      (s = calloc(1, sizeof(*s))) == NULL;
+		if (bad)
 			break;
-		}
-		s = calloc(1, sizeof(*s));
-		if (!s) {
-			bad = true;
-			break;
-		}
 		s->id = have.id;
 		HASH_ADD(hh, seen, id, sizeof(s->id), s);
 		replica_check(m, cs, &have);
@@ -384,10 +422,6 @@ static void on_heartbeat(struct master *m, struct peer *peer, const struct wire_
 	peer_reply(peer, h, &empty);
 }
 
-static void fault_raised(void *arg, int code)
-{
-}
-
 /* A chain member could not reach or use the next one. */
 static void on_chain_fault(struct master *m, struct peer *peer, const struct wire_header *h,
 			   struct slice fields)
@@ -402,7 +436,7 @@ static void on_chain_fault(struct master *m, struct peer *peer, const struct wir
 	if (state_get_row_chunk(m->st, key_chunk(req.chunk), &row, &backing) == 1 &&
 	    row.version == req.version && !row.pending_version && is_member(&row, req.server) &&
 	    row.n_members > 1)
-		raise_start(m, req.chunk, req.server, NULL, 0, fault_raised, NULL);
+		raise_start(m, req.chunk, req.server, NULL, NULL);
 	peer_reply(peer, h, &empty);
 }
 
