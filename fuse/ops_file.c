@@ -17,6 +17,7 @@ struct handle {
 	uint64_t inode;
 	int flags; /* of open(2), without O_APPEND, O_TRUNC and those of creation */
 	int opened_as; /* FILE_PLAIN or FILE_APPEND: the one that is there from the start */
+	bool direct;   /* the kernel does not cache */
 	uint32_t uid, gid;
 	pthread_mutex_t lock;
 	struct cairn_file *files[2]; /* protected by lock until set, then constant */
@@ -90,7 +91,32 @@ static void handle_publish(struct handle *h, struct fuse_file_info *fi)
 {
 	fi->fh = (uint64_t)(uintptr_t)h;
 	/* Where an append lands is the master's choice, not the kernel's idea of the size. */
-	fi->direct_io = (fi->flags & O_APPEND) && (fi->flags & O_ACCMODE) != O_RDONLY;
+	h->direct = (fi->flags & O_APPEND) && (fi->flags & O_ACCMODE) != O_RDONLY;
+	fi->direct_io = h->direct;
+}
+
+/* The kernel drops set-id bits when others than root change a file, but not in two cases that it
+ * leaves to us: direct writes (our appends) and the truncation that is part of an open. */
+static int drop_set_id(fuse_req_t req, uint64_t inode)
+{
+	struct cairn_attr attr;
+	struct cairn_cred cred;
+	uint32_t mode;
+	int r;
+
+	ops_cred(req, &cred);
+	if (cred.uid == 0)
+		return 0;
+	r = cairn_getattr(ops_fs(req), inode, &attr);
+	if (r < 0)
+		return r;
+	mode = attr.mode & ~(uint32_t)S_ISUID;
+	if (mode & S_IXGRP) /* without it the bit means something else */
+		mode &= ~(uint32_t)S_ISGID;
+	if (mode == attr.mode)
+		return 0;
+	attr.mode = mode;
+	return cairn_setattr(ops_fs(req), &cred, inode, CAIRN_SET_MODE, &attr, &attr);
 }
 
 void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -105,8 +131,10 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	r = cairn_open_inode(ops_fs(req), &cred, ino, fi->flags & OPEN_FLAGS,
-			     &h->files[h->opened_as]);
+	r = fi->flags & O_TRUNC ? drop_set_id(req, ino) : 0;
+	if (r == 0)
+		r = cairn_open_inode(ops_fs(req), &cred, ino, fi->flags & OPEN_FLAGS,
+				     &h->files[h->opened_as]);
 	if (r < 0) {
 		h->files[h->opened_as] = NULL;
 		handle_free(h);
@@ -204,11 +232,14 @@ void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 void ops_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
 	       struct fuse_file_info *fi)
 {
+	struct handle *h = handle_of(fi);
 	struct cairn_file *file;
 	bool append = (fi->flags & O_APPEND) && !fi->writepage;
 	ssize_t n;
 
-	n = handle_file(ops_fs(req), handle_of(fi), append ? FILE_APPEND : FILE_PLAIN, &file);
+	n = handle_file(ops_fs(req), h, append ? FILE_APPEND : FILE_PLAIN, &file);
+	if (n == 0 && h->direct)
+		n = drop_set_id(req, ino);
 	if (n == 0)
 		n = cairn_pwrite(file, data, size, (uint64_t)off);
 	if (n < 0)
