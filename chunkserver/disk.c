@@ -131,16 +131,15 @@ int disk_open(const struct io *io, const char *dir, struct disk *ret, struct err
 	ret->lock_fd = io->open(io, path, O_RDWR | O_CREAT, 0600);
 	if (ret->lock_fd < 0)
 		return err_set(err, ret->lock_fd, "disk %s: %s", dir, err_text(ret->lock_fd));
-	if (flock(ret->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		r = err_set(err, ERR_BUSY, "disk %s: another chunkserver uses it", dir);
-		io->close(io, ret->lock_fd);
-		ret->lock_fd = -1;
-		return r;
-	}
 	ret->dir = strdup(dir);
 	if (!ret->dir)
-		return err_set(err, ERR_NOMEM, "out of memory");
-	r = identity_read(io, ret, err);
+		r = err_set(err, ERR_NOMEM, "out of memory");
+	else if (flock(ret->lock_fd, LOCK_EX | LOCK_NB) < 0)
+		r = err_set(err, ERR_BUSY, "disk %s: another chunkserver uses it", dir);
+	else
+		r = identity_read(io, ret, err);
+	if (r < 0)
+		disk_close(io, ret);
 	return r < 0 ? r : 0;
 }
 

@@ -115,7 +115,7 @@ static int finish_one(struct session *s, struct err *err)
 	uint32_t server = 0;
 	int code = down_result(s, p, &server, &chain), r;
 
-	if (code == ERR_PEER)
+	if (code < 0 || p->code < 0) /* not on every member alike */
 		store_in_doubt(s->o->store, &p->range);
 	store_range_unlock(s->o->store, &p->range);
 	r = p->code < 0 ? answer(s, &p->h, p->code, p->text, 0, err)
@@ -207,54 +207,67 @@ static int receive_data(struct session *s, uint8_t *to, uint32_t left, int *forw
 	return 0;
 }
 
-/* Writes the piece in s->blocks into the own replica and leaves its range locked. */
-static int apply_write(struct session *s, const struct wire_header *h, const struct wire_write *m,
-		       struct pending *p, struct err *err)
+/* Locks the blocks of a write before anything is forwarded: the head's order of locks is the order
+ * in which the rest of the chain sees writes of one block. */
+static int lock_write(struct session *s, const struct wire_header *h, const struct wire_write *m,
+		      struct pending *p, struct err *err)
 {
 	struct store *store = s->o->store;
 	int64_t deadline = deadline_in(s->o->io_timeout_ms);
 	uint32_t first = m->offset / BLOCK_BYTES, last = (m->offset + h->data_bytes - 1) / BLOCK_BYTES;
 	struct replica *replica;
 	struct chunk_file file;
+	struct range range = {0};
+
+	for (bool wait = false;; wait = true) {
+		int r = store_acquire(store, m->chunk, m->version,
+				      m->flags & WRITE_CREATE ? m->chunk_bits : 0, deadline,
+				      &replica, &file, err);
+		if (r < 0)
+			return r;
+		if (file.chunk_bits != m->chunk_bits)
+			r = err_set(err, ERR_PROTOCOL, "chunk %016llx has another size",
+				    (unsigned long long)m->chunk);
+		if (r == 0)
+			r = store_range_lock(store, replica, first, last, wait, deadline, &p->range);
+		if (r < 0)
+			p->range = range;
+		store_release(store, replica);
+		if (r != ERR_BUSY || wait)
+			return r;
+		/* Not while others may be waiting for what this connection has locked. */
+		r = finish_all(s, err);
+		if (r < 0)
+			return r;
+	}
+}
+
+/* Writes the piece in s->blocks into the own replica; its range stays locked. */
+static int apply_write(struct session *s, const struct wire_header *h, const struct wire_write *m,
+		       struct pending *p, struct err *err)
+{
+	struct store *store = s->o->store;
+	struct replica *replica;
+	struct chunk_file file;
 	bool torn = false;
-	int r = store_acquire(store, m->chunk, m->version,
-			      m->flags & WRITE_CREATE ? m->chunk_bits : 0, deadline, &replica,
-			      &file, err);
+	int r = store_acquire(store, m->chunk, m->version, 0, deadline_in(s->o->io_timeout_ms),
+			      &replica, &file, err);
 
 	if (r < 0)
 		return r;
-	if (file.chunk_bits != m->chunk_bits)
-		r = err_set(err, ERR_PROTOCOL, "chunk %016llx has another size",
-			    (unsigned long long)m->chunk);
-	if (r == 0)
-		r = store_range_lock(store, replica, first, last, false, deadline, &p->range);
-	if (r == ERR_BUSY) {
-		/* Not while others may be waiting for what this connection has locked. */
-		struct err local = {0};
-		store_release(store, replica);
-		r = finish_all(s, &local);
-		if (r == 0)
-			r = store_acquire(store, m->chunk, m->version, 0, deadline, &replica, &file,
-					  err);
-		if (r < 0)
-			return r;
-		r = store_range_lock(store, replica, first, last, true, deadline, &p->range);
-	}
-	if (r == 0)
-		r = store_will_write(store, replica, err);
-	else
-		p->range.replica = NULL;
+	r = store_will_write(store, replica, err);
 	if (r == 0) {
-		r = chunk_file_write(&file, s->blocks, m->offset, h->data_bytes, m->sums.data,
-				     &torn, err);
+		r = store_range_apply(store, &p->range)
+			    ? chunk_file_write(&file, s->blocks, m->offset, h->data_bytes,
+					       m->sums.data, &torn, err)
+			    : err_set(err, ERR_CHUNK_VERSION, "chunk %016llx was raised meanwhile",
+				      (unsigned long long)m->chunk);
 		store_did_write(store, replica);
 		if (r == 0 && (m->flags & WRITE_SYNC))
 			r = store_sync(store, replica, &file, err);
 	}
 	if (torn || r == ERR_CHECKSUM || r == ERR_IO)
 		store_damaged(store, replica);
-	if (r < 0)
-		store_range_unlock(store, &p->range);
 	store_release(store, replica);
 	return r;
 }
@@ -288,17 +301,22 @@ static int on_write(struct session *s, const struct wire_header *h, struct err *
 		if (r < 0)
 			return r;
 	}
-	if (m.n_chain > 0)
+	p = pending_new(s, h, &m);
+	code = lock_write(s, h, &m, p, &local);
+	if (m.n_chain > 0 && code == 0)
 		forward = forward_head(s, h, m, &chain);
 	r = receive_data(s, s->blocks + m.offset % BLOCK_BYTES, h->data_bytes, &forward, &chain,
 			 err);
 	if (r < 0) {
+		store_range_unlock(s->o->store, &p->range);
+		while (s->n > 0) /* what is whole is answered for before the connection goes */
+			finish_one(s, NULL);
 		down_drop(s); /* it must not take a part for the whole */
 		return r;
 	}
-	p = pending_new(s, h, &m);
-	code = forward < 0 && m.n_chain > 0 ? ERR_PEER : 0;
-	if (crc_sums_check(m.sums.data, s->blocks + m.offset % BLOCK_BYTES, m.offset,
+	if (code == 0 && forward < 0 && m.n_chain > 0)
+		code = ERR_PEER;
+	if (code == 0 && crc_sums_check(m.sums.data, s->blocks + m.offset % BLOCK_BYTES, m.offset,
 			   h->data_bytes) >= 0)
 		code = err_set(&local, ERR_CHECKSUM, "chunk %016llx: the data came damaged",
 			       (unsigned long long)m.chunk);

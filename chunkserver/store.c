@@ -471,7 +471,7 @@ int store_acquire(struct store *s, uint64_t chunk, uint32_t version, uint8_t cre
 	if (res == 0 && r->version != version)
 		res = err_set(err, ERR_CHUNK_VERSION, "chunk %016llx is here at v%u, not v%u",
 			      (unsigned long long)chunk, r->version, version);
-	if (res == 0 && (r->unclean || r->damaged))
+	if (res == 0 && r->unclean)
 		res = err_set(err, ERR_CHUNK_PENDING, "chunk %016llx v%u must be compared first",
 			      (unsigned long long)chunk, version);
 	if (res == 0) {
@@ -501,11 +501,12 @@ void store_release(struct store *s, struct replica *r)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static bool range_conflicts(const struct replica *r, uint32_t first, uint32_t last)
+static bool range_conflicts(const struct replica *r, uint32_t first, uint32_t last,
+			    bool applied_only)
 {
 	const struct range *x;
 	DL_FOREACH(r->ranges, x) {
-		if (x->first <= last && first <= x->last)
+		if (x->first <= last && first <= x->last && (x->applied || !applied_only))
 			return true;
 	}
 	return false;
@@ -517,7 +518,7 @@ int store_range_lock(struct store *s, struct replica *r, uint32_t first, uint32_
 	int res = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (res == 0 && range_conflicts(r, first, last)) {
+	while (res == 0 && range_conflicts(r, first, last, false)) {
 		if (!wait)
 			res = ERR_BUSY;
 		else if (!wait_changed(s, deadline_ms))
@@ -542,13 +543,21 @@ void store_range_unlock(struct store *s, struct range *range)
 	pthread_mutex_unlock(&s->lock);
 }
 
+bool store_range_apply(struct store *s, struct range *range)
+{
+	pthread_mutex_lock(&s->lock);
+	range->applied = range->replica != NULL;
+	pthread_mutex_unlock(&s->lock);
+	return range->applied;
+}
+
 int store_wait_committed(struct store *s, struct replica *r, uint32_t first, uint32_t last,
 			 int64_t deadline_ms)
 {
 	int res = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (!r->in_doubt && range_conflicts(r, first, last) && res == 0)
+	while (!r->in_doubt && range_conflicts(r, first, last, true) && res == 0)
 		if (!wait_changed(s, deadline_ms))
 			res = ERR_CHUNK_PENDING;
 	if (r->in_doubt)
@@ -630,9 +639,13 @@ int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, s
 		if (res < 0)
 			err_set(err, res, "directory %s: %s", dir, err_text(res));
 	}
-	if (res < 0)
-		return res;
 	pthread_mutex_lock(&s->lock);
+	if (res < 0) {
+		/* The kernel may drop what it could not write: not used before it is compared. */
+		r->unclean = true;
+		pthread_mutex_unlock(&s->lock);
+		return res;
+	}
 	r->name_dirty = false;
 	/* A write that began meanwhile may have missed the sync. */
 	if (r->writers == 0 && r->writes == writes)
@@ -673,7 +686,7 @@ static struct replica *next_dirty(struct store *s, uint64_t *from, struct chunk_
 
 	pthread_mutex_lock(&s->lock);
 	HASH_ITER(hh, s->replicas, r, next) {
-		if (r->dirty && !r->unclean && !r->damaged && !r->alone && r->chunk >= *from &&
+		if (r->dirty && !r->unclean && !r->alone && r->chunk >= *from &&
 		    (!best || r->chunk < best->chunk) && replica_open(s, r, NULL) == 0)
 			best = r;
 	}
@@ -789,7 +802,7 @@ static int raise_file(struct store *s, struct replica *r, const struct wire_chun
 	char from[PATH_ROOM], to[PATH_ROOM], dir[PATH_ROOM];
 	int res = replica_open(s, r, err);
 
-	if (res == 0 && (req->flags & RAISE_SETTLE))
+	if (res == 0 && (req->flags & RAISE_SETTLE) && r->unclean)
 		res = settle(&r->file, err);
 	if (res == 0 && req->length != CHUNK_LENGTH_KEEP)
 		res = chunk_file_truncate(&r->file, req->length, err);
@@ -821,6 +834,7 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t dea
 		struct wire_chunk_state *ret, struct err *err)
 {
 	struct replica *r = NULL;
+	uint32_t bad = 0;
 	int res;
 
 	*ret = (struct wire_chunk_state){0};
@@ -842,11 +856,13 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t dea
 							   (unsigned long long)req->chunk,
 							   err_text(res));
 	res = raise_file(s, r, req, ret, err);
+	/* Settled, cut or written over, it may be whole now; rot stays known as such. */
+	if (res == 0 && r->damaged)
+		res = chunk_file_verify(&r->file, &bad, NULL);
 	pthread_mutex_lock(&s->lock);
 	if (res == 0) {
 		r->dirty = r->name_dirty = r->unclean = r->in_doubt = false;
-		if (req->flags & RAISE_SETTLE)
-			r->damaged = false;
+		r->damaged = bad > 0;
 	}
 	let_go(s, r);
 	pthread_mutex_unlock(&s->lock);

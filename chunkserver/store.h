@@ -23,6 +23,7 @@ struct replica;
 struct range {
 	struct replica *replica; /* NULL: not locked, or ended by a raise */
 	uint32_t first, last;
+	bool applied; /* bytes may have been written: readers wait */
 	struct range *prev, *next;
 };
 
@@ -60,6 +61,8 @@ void store_release(struct store *s, struct replica *r);
 int store_range_lock(struct store *s, struct replica *r, uint32_t first, uint32_t last, bool wait,
 		     int64_t deadline_ms, struct range *ret);
 void store_range_unlock(struct store *s, struct range *range);
+/* Before bytes of a locked range are written. False: a raise has ended the lock. */
+bool store_range_apply(struct store *s, struct range *range);
 /* Waits until no uncommitted write touches the blocks. ERR_CHUNK_PENDING after the deadline or
  * when the replica is in doubt. */
 int store_wait_committed(struct store *s, struct replica *r, uint32_t first, uint32_t last,

@@ -395,6 +395,7 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.write = ops_write,
 	.fsync = ops_fsync,
 	.release = ops_release,
+	.destroy = ops_destroy,
 	.opendir = ops_opendir,
 	.readdir = ops_readdir,
 	.releasedir = ops_releasedir,

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <utlist.h>
 #include <string.h>
 
 #include "common/buf.h"
@@ -23,7 +24,19 @@ struct dir {
 	size_t at;	      /* where the entry after cookie `next` starts */
 	uint64_t next;
 	bool ended; /* nothing follows `entries` */
+	struct dir *prev, *next_open;
 };
+
+/* All that are open: the kernel does not release them when the mount ends first. */
+static struct dir *open_dirs; /* protected by open_dirs_lock */
+static pthread_mutex_t open_dirs_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void dir_free(struct dir *d)
+{
+	buf_release(&d->entries);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}
 
 static struct dir *dir_of(const struct fuse_file_info *fi)
 {
@@ -89,6 +102,21 @@ static size_t dir_take(fuse_req_t req, struct dir *d, char *out, size_t room)
 	return used;
 }
 
+static void dir_close(struct dir *d)
+{
+	pthread_mutex_lock(&open_dirs_lock);
+	DL_DELETE2(open_dirs, d, prev, next_open);
+	pthread_mutex_unlock(&open_dirs_lock);
+	dir_free(d);
+}
+
+/* The session is over: no request is in progress any more. */
+void ops_destroy(void *userdata)
+{
+	while (open_dirs)
+		dir_close(open_dirs);
+}
+
 void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct dir *d = calloc(1, sizeof(*d));
@@ -99,10 +127,11 @@ void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	pthread_mutex_init(&d->lock, NULL);
 	fi->fh = (uint64_t)(uintptr_t)d;
-	if (fuse_reply_open(req, fi) == -ENOENT) {
-		pthread_mutex_destroy(&d->lock);
-		free(d);
-	}
+	pthread_mutex_lock(&open_dirs_lock);
+	DL_APPEND2(open_dirs, d, prev, next_open);
+	pthread_mutex_unlock(&open_dirs_lock);
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		dir_close(d);
 }
 
 void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -136,10 +165,6 @@ void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 void ops_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct dir *d = dir_of(fi);
-
-	buf_release(&d->entries);
-	pthread_mutex_destroy(&d->lock);
-	free(d);
+	dir_close(dir_of(fi));
 	fuse_reply_err(req, 0);
 }
