@@ -217,9 +217,11 @@ static void copy_file(struct copy *c, const char *src, const char *dst, const st
 	char *own_src, *own_dst;
 	struct stat old;
 
-	if (to->stat(to, dst, false, &old) == 0) {
-		if (S_ISDIR(old.st_mode)) {
-			cli_complain(c->request->cli, src, "%s is a directory", dst);
+	/* The copy takes the place of what is there: never of a device such as /dev/null. */
+	if (to->stat(to, dst, true, &old) == 0) {
+		if (!S_ISREG(old.st_mode)) {
+			cli_complain(c->request->cli, src, "%s is a %s", dst,
+				     text_type(old.st_mode));
 			return;
 		}
 		if (c->same_side && same_inode(st, &old)) {

@@ -228,6 +228,17 @@ static void test_refusals(void **state)
 	assert_int_equal(copy_sides(&local, &local, false, two, 2, at("x")), CLI_FAILED);
 	assert_non_null(strstr(complaints, "x: is not a directory"));
 	assert_int_equal(access(at("x"), F_OK), -1);
+	/* What is no file is not replaced by one, not through a link either. */
+	assert_int_equal(mkfifo(at("fifo"), 0600), 0);
+	assert_int_equal(symlink("fifo", at("to_fifo")), 0);
+	assert_int_equal(copy_one(false, "f", "fifo"), CLI_FAILED);
+	assert_int_equal(copy_one(false, "f", "to_fifo"), CLI_FAILED);
+	assert_non_null(strstr(complaints, "to_fifo is a fifo"));
+	struct stat st;
+	assert_int_equal(lstat(at("fifo"), &st), 0);
+	assert_true(S_ISFIFO(st.st_mode));
+	assert_int_equal(lstat(at("to_fifo"), &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
 	/* A tree into itself ends, and leaves the copy out of the copy. */
 	complaints[0] = '\0';
 	assert_int_equal(copy_one(true, "d", "d/inner"), CLI_FAILED);
