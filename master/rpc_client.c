@@ -159,16 +159,6 @@ static struct members members_of(struct master *m, const struct wire_chunk *chun
 	return r;
 }
 
-/* For writers: every member, also one that cannot serve now. A write to fewer than all at an
- * unchanged version would leave the others stale and unnoticed; a write that fails is reported. */
-static void chunk_addresses(struct master *m, struct wire_chunk *chunk)
-{
-	for (unsigned i = 0; i < chunk->n_replicas; i++) {
-		struct cs *cs = csreg_find(&m->servers, chunk->replicas[i].server);
-		chunk->replicas[i].addr = slice_str(cs && cs->addr[0] ? cs->addr : "0.0.0.0:1");
-	}
-}
-
 /* Members for a new chunk. 0 with none: *ret_code says why (no room, or nobody up). *ret_wait: a
  * server that could complete the set is about to come up. */
 static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_code, bool *ret_wait)
