@@ -239,7 +239,7 @@ static void copy_file(struct copy *c, const char *src, const char *dst, const st
 	}
 }
 
-/* top: named on the command line. A link named there is followed, as cp does, when not recursive. */
+/* top: named on the command line. A link named there is followed, as cp does, but not with -r. */
 static void copy_any(struct copy *c, const char *src, const char *dst, bool top)
 {
 	const struct side *from = c->request->from;
