@@ -175,12 +175,12 @@ static struct part *best_source(struct raise *x, enum part_state state)
 	return best;
 }
 
-static int pull(struct raise *x, uint32_t server, const struct part *source,
-		uint32_t source_version, uint32_t new_version, cs_done_fn done, void *arg)
+static int pull(struct raise *x, uint32_t server, const struct part *source, uint32_t new_version,
+		int64_t timeout_ms, cs_done_fn done, void *arg)
 {
 	struct csreg *servers = &x->m->servers;
 	struct wire_chunk_pull req = {
-		.chunk = x->chunk, .source_version = source_version, .new_version = new_version,
+		.chunk = x->chunk, .source_version = new_version, .new_version = new_version,
 		.chunk_bits = x->row.chunk_bits,
 		.source = {.server = source->server, .addr = slice_str(part_cs(source)->addr)},
 	};
@@ -188,7 +188,7 @@ static int pull(struct raise *x, uint32_t server, const struct part *source,
 
 	if (!cs_up(cs))
 		return ERR_CLOSED;
-	return cs_call(servers, cs, OP_CHUNK_PULL, &req, RAISE_PULL_MS, done, arg);
+	return cs_call(servers, cs, OP_CHUNK_PULL, &req, timeout_ms, done, arg);
 }
 
 /* ---- FILL ---- */
@@ -226,7 +226,7 @@ static int fill_start(struct raise *x, uint32_t server, const struct part *sourc
 	if (!f)
 		return ERR_NOMEM;
 	*f = (struct fill){.m = x->m, .chunk = x->chunk, .serial = x->serial, .server = server};
-	r = pull(x, server, source, x->row.version, x->row.version, fill_done, f);
+	r = pull(x, server, source, x->row.version, RAISE_FILL_MS, fill_done, f);
 	if (r < 0)
 		free(f);
 	return r;
@@ -482,8 +482,7 @@ static void mend(struct raise *x, struct part *p, const struct part *source)
 		return;
 	}
 	x->outstanding++;
-	if (pull(x, p->server, source, x->row.pending_version, x->row.pending_version, mend_done,
-		 p) < 0) {
+	if (pull(x, p->server, source, x->row.pending_version, RAISE_MEND_MS, mend_done, p) < 0) {
 		x->outstanding--;
 		p->state = PART_FAILED;
 	}

@@ -27,7 +27,12 @@ struct raise_table {
 	uint64_t fills; /* counts the FILLs: each has its own number */
 };
 
-enum { RAISE_RETRY_MS = 1000, RAISE_WAIT_MS = 8000, RAISE_PULL_MS = 60000 };
+enum {
+	RAISE_RETRY_MS = 1000,
+	RAISE_WAIT_MS = 8000,
+	RAISE_MEND_MS = 60000,	/* the chunk cannot be used meanwhile */
+	RAISE_FILL_MS = 600000, /* nobody waits; a server that hangs loses its link first */
+};
 
 /* Called once: 0 when the chunk has its new version, ERR_CHUNK_PENDING after RAISE_WAIT_MS,
  * ERR_NO_SERVERS when no member can be asked. */

@@ -14,7 +14,9 @@ enum {
 	REPAIR_AGAIN_MS = 1000, /* a chunk for which nothing could be done is looked at again */
 	REPAIR_RETRY_MS = 5000, /* one for which something was tried */
 	UNDER_GOAL_MAX = 1 << 20,
-	GARBAGE_MS = 20000,
+	/* Long: a deletion given up here would still be done there, some time later, to a replica
+	 * that may be wanted again by then. A server that hangs loses its link first. */
+	GARBAGE_MS = 600000,
 };
 
 /* A chunk that is not as it should be: since when, and when it is looked at again. Only what is

@@ -186,7 +186,8 @@ static int rlog_start(struct rlog *log, struct err *err)
 	raft_set_pre_vote(&log->raft, true);
 	raft_set_snapshot_threshold(&log->raft, RLOG_SNAPSHOT_THRESHOLD);
 	raft_set_snapshot_trailing(&log->raft, RLOG_SNAPSHOT_TRAILING);
-	r = rlog_bootstrap(log, err);
+	/* A lost log is not made anew beside a database that has seen another one. */
+	r = log->o.applied == 0 ? rlog_bootstrap(log, err) : 0;
 	if (r < 0)
 		return r;
 	r = raft_start(&log->raft);

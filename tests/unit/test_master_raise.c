@@ -1,0 +1,818 @@
+/* master: the raise machine and repair, driven without sockets or real time. Proposals go to the real
+ * apply over a state in memory; the chunkservers are a table of replicas that answer when told to,
+ * and everything asked of them is written down as a story. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+/* cmocka.h needs the four above first */
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <utlist.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "master/master.h"
+#include "master/schema_check.h"
+
+enum { SERVERS = 5, COPIES = 3, CHUNK = 1 };
+
+/* ---- time: common/clock.c is not linked, this is ---- */
+
+static int64_t now_ms;
+
+int64_t clock_ms(void)
+{
+	return now_ms;
+}
+
+int64_t clock_us(void)
+{
+	return now_ms * 1000;
+}
+
+struct when clock_now(void)
+{
+	return (struct when){.sec = 1000000 + now_ms / 1000};
+}
+
+int deadline_left(int64_t deadline_ms)
+{
+	return deadline_ms > now_ms ? (int)(deadline_ms - now_ms) : 0;
+}
+
+/* ---- the chunkservers ---- */
+
+struct replica {
+	bool present, unclean, damaged;
+	uint32_t version;
+	uint64_t length;
+	uint32_t content;
+};
+
+struct fake {
+	struct peer peer; /* only its address and next_id are used */
+	struct replica replica;
+	bool mute;
+};
+
+struct asked {
+	unsigned server;
+	struct buf message;
+	struct asked *prev, *next;
+};
+
+static struct master m;
+static struct fake fakes[SERVERS + 1];
+static struct asked *asked;
+static struct buf story;
+static uint64_t file, next_index;
+static uint32_t rng_state;
+static uint32_t written; /* the content of the last write that completed */
+static bool shuffle;   /* answers come in any order */
+static unsigned held; /* the answers of this server are kept back */
+
+static uint32_t rng(uint32_t n)
+{
+	rng_state = rng_state * 1664525u + 1013904223u; /* Numerical Recipes */
+	return (rng_state >> 8) % n;
+}
+
+static void on_send(struct peer *peer, const struct buf *message)
+{
+	struct asked *a = calloc(1, sizeof(*a));
+
+	a->server = (unsigned)((struct fake *)peer - fakes);
+	buf_append_slice(&a->message, buf_slice(message));
+	DL_APPEND(asked, a);
+}
+
+static int do_raise(unsigned s, const struct wire_chunk_raise *req, struct wire_chunk_state *ret)
+{
+	struct replica *r = &fakes[s].replica;
+
+	buf_printf(&story, "%u:raise v%u>%u%s%s; ", s, req->version, req->new_version,
+		   req->length != CHUNK_LENGTH_KEEP ? " cut" : "",
+		   req->flags & RAISE_SETTLE ? " settle" : "");
+	if (!r->present)
+		return req->flags & CHUNK_WRITTEN ? ERR_NO_CHUNK : 0;
+	if (r->version != req->version && r->version != req->new_version)
+		return ERR_CHUNK_VERSION;
+	r->version = req->new_version;
+	if (req->length < r->length)
+		r->length = req->length;
+	if (req->flags & RAISE_SETTLE)
+		assert_false(r->damaged); /* that would make the damage valid */
+	*ret = (struct wire_chunk_state){.present = 1, .length = r->length, .digest = r->content};
+	return 0;
+}
+
+static int do_pull(unsigned s, const struct wire_chunk_pull *req, struct wire_chunk_state *ret)
+{
+	struct replica *from = &fakes[req->source.server].replica;
+
+	buf_printf(&story, "%u:pull v%u from %u; ", s, req->new_version, req->source.server);
+	if (!from->present || from->version != req->source_version)
+		return ERR_CHUNK_VERSION;
+	if (fakes[req->source.server].mute)
+		return ERR_TIMEOUT;
+	if (fakes[s].replica.present && fakes[s].replica.version > req->new_version)
+		return ERR_CHUNK_VERSION; /* a late copy never replaces a newer one */
+	fakes[s].replica = (struct replica){.present = true, .version = req->new_version,
+					    .length = from->length, .content = from->content};
+	*ret = (struct wire_chunk_state){.present = 1, .length = from->length,
+					 .digest = from->content};
+	return 0;
+}
+
+static void do_delete(unsigned s)
+{
+	buf_printf(&story, "%u:delete; ", s);
+	fakes[s].replica = (struct replica){0};
+}
+
+static void answer(struct asked *a)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct wire_chunk_state state = {0};
+	struct wire_header h;
+	struct cursor c = cursor_of(a->message.data + WIRE_HEADER_BYTES,
+				    a->message.len - WIRE_HEADER_BYTES);
+	struct wire_chunk_raise raise;
+	struct wire_chunk_pull pull;
+	int r = 0;
+
+	assert_int_equal(wire_header_get(a->message.data, &h, NULL), 0);
+	if (h.op == OP_CHUNK_RAISE) {
+		assert_int_equal(wire_chunk_raise_get(&c, &raise), 0);
+		r = do_raise(a->server, &raise, &state);
+	} else if (h.op == OP_CHUNK_PULL) {
+		assert_int_equal(wire_chunk_pull_get(&c, &pull), 0);
+		r = do_pull(a->server, &pull, &state);
+	} else {
+		do_delete(a->server);
+	}
+	if (r == 0)
+		wire_chunk_state_put(&fields, &state);
+	else
+		wire_failure_put(&fields, &(struct wire_failure){0});
+	h.flags = WIRE_REPLY;
+	h.status = r;
+	if (!fakes[a->server].mute && csreg_find(&m.servers, a->server)->peer)
+		cs_reply(csreg_find(&m.servers, a->server), &h, buf_slice(&fields));
+	buf_release(&a->message);
+	free(a);
+}
+
+static void link_up(unsigned s, uint8_t state)
+{
+	struct cs *cs = csreg_find(&m.servers, s);
+
+	fakes[s].mute = false;
+	fakes[s].peer.next_id = 1 + (uint64_t)now_ms * 1000;
+	cs->peer = &fakes[s].peer;
+	cs->state = state;
+	cs->linked_ms = cs->seen_ms = now_ms;
+	cs->free_bytes = 1ull << 40;
+}
+
+/* What was asked on the link is done without an answer, or never done. */
+static void link_down(unsigned s)
+{
+	struct asked *a, *next;
+
+	cs_unlink(csreg_find(&m.servers, s));
+	DL_FOREACH_SAFE(asked, a, next) {
+		if (a->server != s)
+			continue;
+		DL_DELETE(asked, a);
+		if (rng(2)) {
+			answer(a);
+		} else {
+			buf_release(&a->message);
+			free(a);
+		}
+	}
+}
+
+/* ---- proposals ---- */
+
+struct proposal {
+	struct buf entry;
+	void (*done)(struct master *m, void *arg, struct apply_result *result);
+	void *arg;
+	struct proposal *prev, *next;
+};
+static struct proposal *proposals;
+
+void master_propose(struct master *master, uint16_t number, const void *record,
+		    void (*done)(struct master *m, void *arg, struct apply_result *result),
+		    void *arg)
+{
+	struct proposal *p = calloc(1, sizeof(*p));
+
+	assert_int_equal(cmd_put(&p->entry, number, clock_now(), record), 0);
+	p->done = done;
+	p->arg = arg;
+	DL_APPEND(proposals, p);
+}
+
+static void nobody(struct master *master, void *arg, struct apply_result *result)
+{
+}
+
+void master_propose_quietly(struct master *master, uint16_t number, const void *record)
+{
+	master_propose(master, number, record, nobody, NULL);
+}
+
+static void commit(struct proposal *p)
+{
+	struct apply_result result;
+	struct err err = {0};
+	int r = apply_entry(m.st, ++next_index, buf_slice(&p->entry), &result, &err);
+
+	if (r != 0)
+		fail_msg("entry %llu: %s", (unsigned long long)next_index, err.text);
+	for (unsigned i = 0; i < result.n_raises; i++)
+		raise_start(&m, result.raises[i], 0, NULL, NULL);
+	m.garbage_due |= result.garbage;
+	p->done(&m, p->arg, &result);
+	apply_result_release(&result);
+	buf_release(&p->entry);
+	free(p);
+}
+
+static struct asked *next_asked(void)
+{
+	struct asked *a, *chosen = NULL;
+	unsigned n = 0;
+
+	DL_FOREACH(asked, a) {
+		if (a->server != held && (!chosen || (shuffle && rng(++n) == 0)))
+			chosen = a;
+	}
+	return chosen;
+}
+
+/* One thing happens: an entry commits or a server answers. False: nothing is under way. */
+static bool step(void)
+{
+	struct proposal *p = proposals;
+	struct asked *a = next_asked();
+
+	if (p && shuffle && a && rng(2))
+		p = NULL;
+	if (p) {
+		DL_DELETE(proposals, p);
+		commit(p);
+	} else if (a) {
+		DL_DELETE(asked, a);
+		answer(a);
+	}
+	return p || a;
+}
+
+static void tick(unsigned ms)
+{
+	now_ms += ms;
+	m.ticks++;
+	for (unsigned s = 1; s <= SERVERS; s++) {
+		struct cs *cs = csreg_find(&m.servers, s);
+		cs->seen_ms = now_ms; /* a peer of this test cannot be closed */
+	}
+	csreg_tick(&m.servers);
+	raise_tick(&m);
+	repair_tick(&m);
+}
+
+static void settle(void)
+{
+	while (step())
+		;
+}
+
+static void run(unsigned ms)
+{
+	for (unsigned i = 0; i < ms; i += MASTER_TICK_MS) {
+		tick(MASTER_TICK_MS);
+		settle();
+	}
+}
+
+/* ---- set-up ---- */
+
+static void propose_now(uint16_t number, const void *record)
+{
+	master_propose_quietly(&m, number, record);
+	settle();
+}
+
+static int setup(void **unused)
+{
+	static uint8_t id[UUID_BYTES];
+	struct cmd_format format = {.cluster = slice_of(id, UUID_BYTES), .copies = COPIES,
+				    .hash_key = slice_of(id, HASH_KEY_BYTES)};
+	struct cmd_session_open open = {.req.nonce = 1};
+	struct cmd_make make = {.req = {.id = {1, 1, 1}, .parent = ROOT_INODE, .mode = S_IFREG | 0644,
+					.name = slice_str("file"), .flags = MAKE_CHUNK},
+				.n_members = COPIES};
+	struct cmd_wrote wrote = {.req = {.id = {1, 2, 1}, .end = 1 << 20}};
+
+	log_setup("test", LOG_ERROR);
+	now_ms = 1000000;
+	next_index = 0;
+	held = 0;
+	written = 7;
+	m = (struct master){.o = {.raise_timeout_ms = 3000, .repair_delay_ms = 60000,
+				  .repair_max = 4}};
+	memset(fakes, 0, sizeof(fakes));
+	buf_clear(&story);
+	csreg_init(&m.servers, 5000);
+	m.servers.started_ms = now_ms - 3600000;
+	m.servers.send = on_send;
+	assert_int_equal(state_new(NULL, &m.st), 0);
+	propose_now(CMD_NUMBER_FORMAT, &format);
+	propose_now(CMD_NUMBER_SESSION_OPEN, &open);
+	for (uint8_t s = 1; s <= SERVERS; s++) {
+		uint8_t uuid[UUID_BYTES] = {s};
+		struct cmd_server_register reg = {.uuid = slice_of(uuid, UUID_BYTES),
+						  .addr = SLICE_LIT("127.0.0.1:1")};
+		propose_now(CMD_NUMBER_SERVER_REGISTER, &reg);
+		assert_non_null(csreg_add(&m.servers, s));
+		snprintf(csreg_find(&m.servers, s)->addr, ADDR_BYTES_MAX, "server-%u", s);
+		link_up(s, SERVER_UP);
+	}
+	for (unsigned i = 0; i < COPIES; i++) {
+		make.members[i].server = i + 1;
+		fakes[i + 1].replica = (struct replica){.present = true, .version = 1,
+							.length = 1 << 20, .content = written};
+	}
+	propose_now(CMD_NUMBER_MAKE, &make);
+	file = wrote.req.inode = ROOT_INODE + 1;
+	propose_now(CMD_NUMBER_WROTE, &wrote);
+	return 0;
+}
+
+static int teardown(void **unused)
+{
+	_cleanup_buf_ struct buf report = {0};
+	int wrong = schema_check(m.st, &report, 10);
+
+	if (wrong)
+		fail_msg("%d invariants do not hold:\n%s", wrong, buf_str(&report));
+	for (unsigned s = 1; s <= SERVERS; s++)
+		link_down(s);
+	settle();
+	raise_free_all(&m);
+	repair_free(&m);
+	csreg_free(&m.servers);
+	state_free(m.st);
+	buf_release(&story);
+	return 0;
+}
+
+static struct row_chunk row(void)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_chunk r;
+	assert_int_equal(state_get_row_chunk(m.st, key_chunk(CHUNK), &r, &backing), 1);
+	return r;
+}
+
+/* "v2 1,2" or "v1>2 1,2,3" while a raise is pending. */
+static const char *chunk_text(void)
+{
+	static char text[128];
+	struct row_chunk r = row();
+	int n = snprintf(text, sizeof(text), "v%u", r.version);
+
+	if (r.pending_version)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, ">%u", r.pending_version);
+	for (unsigned i = 0; i < r.n_members; i++)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "%c%u", i ? ',' : ' ',
+			      r.members[i].server);
+	return text;
+}
+
+static int ended; /* 1: not yet */
+
+static void on_end(void *arg, int code)
+{
+	ended = code;
+}
+
+static void start(uint32_t drop)
+{
+	ended = 1;
+	raise_start(&m, CHUNK, drop, on_end, NULL);
+}
+
+static void cut(uint64_t size)
+{
+	static uint64_t seq = 10;
+	struct cmd_setattr cmd = {.req = {.id = {1, ++seq, 1}, .inode = file, .mask = SET_SIZE,
+					  .size = size}};
+	master_propose_quietly(&m, CMD_NUMBER_SETATTR, &cmd);
+}
+
+#define assert_story(expected)                                  \
+	do {                                                    \
+		assert_string_equal(buf_str(&story), expected); \
+		buf_clear(&story);                              \
+	} while (0)
+
+/* ---- the tests ---- */
+
+static void test_a_lost_member_is_dropped_and_comes_back(void **unused)
+{
+	link_down(3);
+	start(3);
+	settle();
+	assert_int_equal(ended, 0);
+	assert_story("1:raise v1>2; 2:raise v1>2; ");
+	assert_string_equal(chunk_text(), "v2 1,2");
+	run(3000); /* it has an old replica and its time: no other server gets a copy yet */
+	assert_story("");
+	link_up(3, SERVER_UP);
+	run(2000);
+	assert_story("3:pull v2 from 1; 1:raise v2>3; 2:raise v2>3; 3:pull v3 from 1; ");
+	assert_string_equal(chunk_text(), "v3 1,2,3");
+	assert_int_equal(csreg_marked(&m.servers, CHUNK, 3), 0);
+	assert_int_equal(m.repairs, 0);
+}
+
+static void test_after_the_delay_another_server_gets_a_copy(void **unused)
+{
+	struct row_chunk r;
+
+	link_down(3);
+	start(3);
+	settle();
+	buf_clear(&story);
+	run(59000);
+	assert_story("");
+	run(3000);
+	r = row();
+	assert_int_equal(r.n_members, COPIES);
+	assert_true(r.members[2].server >= 4);
+	assert_int_equal(fakes[r.members[2].server].replica.content, 7);
+	/* The lost one has nothing to bring back any more. */
+	buf_clear(&story);
+	link_up(3, SERVER_UP);
+	run(2000);
+	assert_story("3:delete; ");
+}
+
+static void test_what_differs_is_copied(void **unused)
+{
+	fakes[2].replica.content = 8;
+	start(0);
+	settle();
+	assert_int_equal(ended, 0);
+	assert_story("1:raise v1>2; 2:raise v1>2; 3:raise v1>2; 2:pull v2 from 1; ");
+	assert_int_equal(fakes[2].replica.content, 7);
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+}
+
+static void test_a_member_that_does_not_answer_is_left_out(void **unused)
+{
+	fakes[1].mute = true;
+	start(0);
+	settle();
+	assert_int_equal(ended, 1);
+	assert_string_equal(chunk_text(), "v1>2 1,2,3");
+	run(3000);
+	assert_int_equal(ended, 0);
+	/* It renamed its replica, but nobody knows: it is dropped, and filled again later. */
+	assert_string_equal(chunk_text(), "v2 2,3");
+}
+
+static void test_nobody_answers(void **unused)
+{
+	for (unsigned s = 1; s <= 3; s++)
+		fakes[s].mute = true;
+	start(0);
+	settle();
+	run(4000);
+	for (unsigned s = 1; s <= 3; s++)
+		link_down(s);
+	run(6000);
+	assert_int_equal(ended, ERR_CHUNK_PENDING); /* the one who waited is told */
+	assert_string_equal(chunk_text(), "v1>2 1,2,3");
+	buf_clear(&story);
+	link_up(2, SERVER_UP);
+	run(2000);
+	assert_story("2:raise v1>2; ");
+	assert_string_equal(chunk_text(), "v2 2");
+}
+
+static void test_the_last_member_is_never_dropped(void **unused)
+{
+	link_down(2);
+	link_down(3);
+	start(1);
+	settle();
+	assert_int_equal(ended, ERR_NO_SERVERS);
+	assert_string_equal(chunk_text(), "v1 1,2,3");
+	assert_story("");
+}
+
+static void test_all_open_at_a_crash(void **unused)
+{
+	for (unsigned s = 1; s <= 3; s++)
+		csreg_mark(&m.servers, CHUNK, s, MARK_UNCLEAN);
+	fakes[1].replica.content = 5;
+	repair_now(&m, CHUNK);
+	run(1000);
+	assert_story("1:raise v1>2 settle; 2:raise v1>2; 3:raise v1>2; "
+		     "2:pull v2 from 1; 3:pull v2 from 1; ");
+	for (unsigned s = 1; s <= 3; s++)
+		assert_int_equal(csreg_marked(&m.servers, CHUNK, s), 0);
+}
+
+static void test_damage_is_mended_and_never_settled(void **unused)
+{
+	csreg_mark(&m.servers, CHUNK, 1, MARK_DAMAGED);
+	fakes[1].replica.damaged = true;
+	repair_now(&m, CHUNK);
+	run(1000);
+	assert_story("1:raise v1>2; 2:raise v1>2; 3:raise v1>2; 1:pull v2 from 2; ");
+	assert_int_equal(csreg_marked(&m.servers, CHUNK, 1), 0);
+	/* When all are damaged there is nothing to mend them from, and nothing is done. */
+	for (unsigned s = 1; s <= 3; s++) {
+		csreg_mark(&m.servers, CHUNK, s, MARK_DAMAGED);
+		fakes[s].replica.damaged = true;
+	}
+	repair_now(&m, CHUNK);
+	run(3000);
+	assert_story("");
+	start(0);
+	assert_int_equal(ended, ERR_NO_SERVERS);
+	/* A truncation must go on; the damage is not forgotten by it. */
+	cut(4096);
+	settle();
+	assert_string_equal(chunk_text(), "v3 1,2,3");
+	assert_int_equal(csreg_marked(&m.servers, CHUNK, 1), MARK_DAMAGED);
+}
+
+static void test_a_comparison_waits_for_members_that_are_down(void **unused)
+{
+	csreg_mark(&m.servers, CHUNK, 2, MARK_UNCLEAN);
+	link_down(3);
+	repair_now(&m, CHUNK);
+	run(10000);
+	assert_story("");
+	link_up(3, SERVER_UP);
+	run(2000);
+	assert_story("1:raise v1>2; 2:raise v1>2; 3:raise v1>2; 2:pull v2 from 1; ");
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+}
+
+static void test_a_mark_that_comes_late_stays(void **unused)
+{
+	start(0);
+	step();
+	step(); /* one member has answered */
+	csreg_mark(&m.servers, CHUNK, 1, MARK_DAMAGED);
+	settle();
+	assert_int_equal(ended, 0);
+	assert_int_equal(csreg_marked(&m.servers, CHUNK, 1), MARK_DAMAGED);
+	run(2000); /* and is acted on */
+	assert_int_equal(csreg_marked(&m.servers, CHUNK, 1), 0);
+	assert_string_equal(chunk_text(), "v3 1,2,3");
+}
+
+static void test_a_cut_reaches_all_and_ends_the_copying(void **unused)
+{
+	link_down(3);
+	start(3);
+	settle();
+	link_up(3, SERVER_UP);
+	tick(MASTER_TICK_MS); /* the copy has begun */
+	buf_clear(&story);
+	held = 3;
+	cut(8192);
+	settle();
+	assert_string_equal(chunk_text(), "v3 1,2");
+	assert_story("1:raise v2>3 cut; 2:raise v2>3 cut; ");
+	held = 0;
+	run(2000);
+	/* The copy's answer has come, and counts for nothing: server 3 joins afterwards. */
+	assert_string_equal(chunk_text(), "v4 1,2,3");
+	for (unsigned s = 1; s <= 3; s++)
+		assert_int_equal(fakes[s].replica.length, 8192);
+	assert_int_equal(row().cut, CHUNK_LENGTH_KEEP);
+	assert_int_equal(m.repairs, 0);
+}
+
+static void test_a_second_cut_during_the_first(void **unused)
+{
+	cut(65536);
+	step();
+	assert_string_equal(chunk_text(), "v1>2 1,2,3");
+	step(); /* member 1 has cut to 65536 */
+	cut(4096);
+	run(1000);
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+	for (unsigned s = 1; s <= 3; s++)
+		assert_int_equal(fakes[s].replica.length, 4096);
+}
+
+static void test_a_server_that_is_starting_is_waited_for(void **unused)
+{
+	link_down(2);
+	link_up(2, SERVER_REPORTING);
+	cut(4096);
+	run(1000);
+	assert_story("");
+	assert_string_equal(chunk_text(), "v1>2 1,2,3");
+	csreg_find(&m.servers, 2)->state = SERVER_UP;
+	run(1000);
+	assert_story("1:raise v1>2 cut; 2:raise v1>2 cut; 3:raise v1>2 cut; ");
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+}
+
+static void test_a_writer_does_not_wait_for_a_copy(void **unused)
+{
+	link_down(3);
+	start(3);
+	settle();
+	link_up(3, SERVER_UP);
+	tick(MASTER_TICK_MS); /* server 3 is being filled */
+	buf_clear(&story);
+	held = 3;
+	link_down(2);
+	start(2);
+	settle();
+	assert_int_equal(ended, 0);
+	assert_string_equal(chunk_text(), "v3 1");
+	held = 0;
+	link_up(2, SERVER_UP);
+	run(10000);
+	assert_int_equal(row().n_members, COPIES);
+	assert_int_equal(m.repairs, 0);
+}
+
+static void test_garbage_is_no_candidate(void **unused)
+{
+	struct cmd_garbage garbage = {.server = 4, .n_have = 1, .have = {{.id = CHUNK, .version = 1}}};
+
+	fakes[5].replica = (struct replica){0};
+	propose_now(CMD_NUMBER_GARBAGE, &garbage);
+	link_down(3);
+	start(3);
+	settle();
+	link_down(5);
+	buf_clear(&story);
+	m.o.repair_delay_ms = 0;
+	fakes[4].mute = true; /* the deletion is on its way for ever */
+	run(10000);
+	assert_string_equal(chunk_text(), "v2 1,2");
+}
+
+static void test_after_a_restart_pending_raises_go_on(void **unused)
+{
+	for (unsigned s = 1; s <= 3; s++)
+		fakes[s].mute = true;
+	start(0);
+	step();
+	for (unsigned s = 1; s <= 3; s++) {
+		link_down(s);
+		csreg_find(&m.servers, s)->linked_ms = 0;
+	}
+	settle();
+	raise_free_all(&m); /* the master is gone */
+	m.servers.started_ms = now_ms;
+	buf_clear(&story);
+	assert_int_equal(raise_resume(&m), 0);
+	link_up(1, SERVER_UP);
+	run(1000);
+	assert_story(""); /* the others have their time to register */
+	link_up(2, SERVER_UP);
+	link_up(3, SERVER_UP);
+	run(1000);
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+}
+
+/* ---- at random ---- */
+
+/* A write along the chain; it completes only when every member takes it at this version. */
+static void write_something(void)
+{
+	struct row_chunk r = row();
+
+	for (unsigned i = 0; i < r.n_members; i++) {
+		struct replica *x = &fakes[r.members[i].server].replica;
+		if (!cs_up(csreg_find(&m.servers, r.members[i].server)) || r.pending_version ||
+		    !x->present || x->version != r.version)
+			return;
+	}
+	written++;
+	for (unsigned i = 0; i < r.n_members; i++)
+		fakes[r.members[i].server].replica.content = written;
+}
+
+static void do_something(void)
+{
+	unsigned s = 1 + rng(SERVERS);
+	struct cs *cs = csreg_find(&m.servers, s);
+
+	switch (rng(10)) {
+	case 8:
+	case 9:
+		write_something();
+		break;
+	case 0:
+		if (cs->peer)
+			link_down(s);
+		break;
+	case 1:
+		if (!cs->peer)
+			link_up(s, rng(2) ? SERVER_UP : SERVER_REPORTING);
+		break;
+	case 2:
+		cs->state = cs->peer ? SERVER_UP : SERVER_DOWN;
+		break;
+	case 3:
+		raise_start(&m, CHUNK, s, NULL, NULL);
+		break;
+	case 4:
+		cut(4096 * (1 + rng(256)));
+		break;
+	case 5:
+		csreg_mark(&m.servers, CHUNK, s, rng(2) ? MARK_UNCLEAN : MARK_STALE);
+		repair_now(&m, CHUNK);
+		break;
+	default:
+		tick(MASTER_TICK_MS * (1 + rng(10)));
+	}
+}
+
+/* Whatever happens in whatever order: when all servers are back the chunk has all its copies, they
+ * hold the last write that completed, and nothing is left running. */
+static void test_random_histories(void **unused)
+{
+	uint32_t seed = getenv("SEED") ? (uint32_t)strtoul(getenv("SEED"), NULL, 0) : 1;
+
+	for (unsigned round = 0; round < 300; round++, seed++) {
+		struct row_chunk r;
+		rng_state = seed;
+		if (round)
+			setup(NULL);
+		m.o.repair_delay_ms = 2000;
+		shuffle = true;
+		for (unsigned i = 0; i < 200; i++) {
+			do_something();
+			for (unsigned n = rng(4); n > 0; n--)
+				step();
+		}
+		for (unsigned s = 1; s <= SERVERS; s++)
+			link_up(s, SERVER_UP);
+		run(120000);
+		shuffle = false;
+		r = row();
+		if (r.pending_version || r.n_members != COPIES || m.raises.by_chunk || m.repairs)
+			fail_msg("seed %u: %s", seed, chunk_text());
+		for (unsigned i = 0; i < r.n_members; i++) {
+			struct replica *x = &fakes[r.members[i].server].replica;
+			if (!x->present || x->version != r.version ||
+			    x->content != written ||
+			    x->length != fakes[r.members[0].server].replica.length)
+				fail_msg("seed %u: %s: server %u has v%u, write %u of %u", seed,
+					 chunk_text(), r.members[i].server, x->version, x->content,
+					 written);
+		}
+		if (round < 299)
+			teardown(NULL);
+	}
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_lost_member_is_dropped_and_comes_back),
+		TEST(test_after_the_delay_another_server_gets_a_copy),
+		TEST(test_what_differs_is_copied),
+		TEST(test_a_member_that_does_not_answer_is_left_out),
+		TEST(test_nobody_answers),
+		TEST(test_the_last_member_is_never_dropped),
+		TEST(test_all_open_at_a_crash),
+		TEST(test_damage_is_mended_and_never_settled),
+		TEST(test_a_comparison_waits_for_members_that_are_down),
+		TEST(test_a_mark_that_comes_late_stays),
+		TEST(test_a_cut_reaches_all_and_ends_the_copying),
+		TEST(test_a_second_cut_during_the_first),
+		TEST(test_a_server_that_is_starting_is_waited_for),
+		TEST(test_a_writer_does_not_wait_for_a_copy),
+		TEST(test_garbage_is_no_candidate),
+		TEST(test_after_a_restart_pending_raises_go_on),
+		TEST(test_random_histories),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
