@@ -304,8 +304,7 @@ static void report_missing(struct master *m, struct cs *cs, uint64_t first, stru
 static void on_digest(struct master *m, struct peer *peer, const struct wire_header *h,
 		      struct slice fields)
 {
-	struct wire_cs_digest_reply *rep = calloc(1, sizeof(*rep));
-	_cleanup_free_ void *hold = rep;
+	_cleanup_free_ struct wire_cs_digest_reply *rep = calloc(1, sizeof(*rep));
 	struct cs *cs = peer_cs(peer);
 	struct expected e;
 	unsigned i = 0;
