@@ -64,7 +64,8 @@
 	X(CONFIG, 116, EINVAL, "bad configuration")                                         \
 	X(WRONG_CLUSTER, 117, EACCES, "belongs to another cluster")                         \
 	X(LIMIT, 118, EIO, "a limit was reached")                                           \
-	X(UNKNOWN_OUTCOME, 119, EIO, "outcome of the operation is not known")
+	X(UNKNOWN_OUTCOME, 119, EIO, "outcome of the operation is not known")               \
+	X(LEASE, 120, EIO, "server is out of contact with the master")
 
 enum err_code {
 	ERR_OK = 0,

@@ -35,10 +35,11 @@
  *
  * 5. A chunkserver registers (CS_REGISTER), compares what it has with what the master believes
  *    (CS_DIGEST, then CS_REPORT for id ranges that differ, then CS_READY) and sends
- *    CS_HEARTBEAT. On the same connection the master sends it CHUNK_RAISE, CHUNK_PULL and
- *    CHUNK_DELETE. Raising: the members rename their replica to the new version (after cutting
- *    it to `length`, for a truncation) and answer with a digest; where digests differ, CHUNK_PULL
- *    brings the others to the first one's content. A repair is the same with an empty target.
+ *    CS_HEARTBEAT. On the same connection the master sends it CHUNK_RAISE, CHUNK_PULL,
+ *    CHUNK_DELETE and CHUNK_CHECK. Raising: the members rename their replica to the new version
+ *    (after cutting it to `length`, for a truncation) and answer with a digest; where digests
+ *    differ, CHUNK_PULL brings the others to the first one's content. A repair is the same with an
+ *    empty target.
  *
  * Framing
  * -------
@@ -151,8 +152,24 @@ enum { CHUNK_WRITTEN = 1, RAISE_SETTLE = 2 }; /* its absence on a server is an e
 	F(u64, free_bytes)             \
 	F(u64, chunks)                 \
 	F(u32, disks)                  \
-	F(u32, disks_bad)
-enum { SERVER_DOWN = 0, SERVER_REPORTING = 1, SERVER_UP = 2 };
+	F(u32, disks_bad)              \
+	F(str, host)                   \
+	F(u8, draining)                \
+	F(u64, silent_ms) /* since it was heard of last */ \
+	F(u64, members) /* chunks of which it is a member: what a drain has left */ \
+	S(wire_scrub, scrub)
+/* SUSPECT: silent for longer than it should be, not yet for dead_after. It still counts as a
+ * member, but gets nothing new and readers are sent to others first. */
+enum { SERVER_DOWN = 0, SERVER_REPORTING = 1, SERVER_UP = 2, SERVER_SUSPECT = 3 };
+
+/* How far a chunkserver's scrubber is. `checked` of `total` replicas in the present round; `bad`:
+ * damaged ones found since it started; `rounds` that ended, the last one at `ended` (0: none). */
+#define WIRE_SCRUB(F, S, A, V) \
+	F(u64, checked)        \
+	F(u64, total)          \
+	F(u64, bad)            \
+	F(u64, rounds)         \
+	F(when, ended)
 
 /* An entry of a chunkserver's report; an element of CS_REPORT's and CHUNK_DELETE's lists. */
 #define WIRE_HAVE(F, S, A, V) \
@@ -162,6 +179,7 @@ enum { SERVER_DOWN = 0, SERVER_REPORTING = 1, SERVER_UP = 2 };
 enum {
 	HAVE_UNCLEAN = 1, /* was open at a crash: must be compared with the other replicas */
 	HAVE_DAMAGED = 2, /* checksum mismatch or unreadable */
+	HAVE_TORN = 4,	  /* with UNCLEAN: blocks that were being written then do not verify */
 };
 
 /* The chunks with first_id <= id < first_id + REPORT_RANGE_IDS. */
@@ -172,7 +190,7 @@ enum {
 enum { REPORT_RANGE_IDS = 4096, REPORT_RANGES_MAX = 1024 };
 
 /* One chunk's share in a range's digest: a range's digest is the XOR over its chunks. Both sides
- * compute it; of the flags only HAVE_UNCLEAN and HAVE_DAMAGED enter. */
+ * compute it; of the flags HAVE_UNCLEAN, HAVE_DAMAGED and HAVE_TORN enter. */
 uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags);
 
 /* ---- messages ---- */
@@ -366,7 +384,68 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 	F(u64, chunks_pending)          \
 	F(u64, garbage)                 \
 	F(u32, sessions)                \
-	F(blob, servers) /* wire_server_status records, each after a u32 length */
+	F(blob, servers) /* wire_server_status records, each after a u32 length */ \
+	F(u8, held)                     \
+	F(u32, repairs)                 \
+	F(u32, moves)                   \
+	A(u64, queue, REPLICAS_MAX)     \
+	S(wire_compare, compare)
+/* held: see HOLD. repairs, moves: raises under way to mend and to balance. queue[n]: chunks known
+ * to wait for repair that have n live copies. */
+
+/* The master's own walk over all chunks, comparing the digests of the replicas of each. */
+#define WIRE_COMPARE(F, S, A, V) \
+	F(u64, compared)         \
+	F(u64, total)            \
+	F(u64, differed)         \
+	F(u64, rounds)           \
+	F(when, ended)
+
+/* An administrator sets what is wanted of a server; SERVER_DRAINING of master/schema.h. */
+enum { SERVER_DRAINING = 1 };
+#define WIRE_SERVER_SET(F, S, A, V) \
+	F(u32, server)              \
+	F(u8, flags)
+/* A page of the chunks that are not as they should be, beginning with chunk `from`. */
+#define WIRE_FSCK(F, S, A, V) \
+	F(u64, from)          \
+	F(u32, max_rows)
+/* rows: wire_fsck_row records, each after a u32 length. next: where the next page begins, 0 at the
+ * end. looked_at: chunks of this page, healthy ones included. */
+#define WIRE_FSCK_REPLY(F, S, A, V) \
+	F(blob, rows)               \
+	F(u64, next)                \
+	F(u64, looked_at)
+/* live: members that are up and have a good replica now. path: of one name of the file, empty when
+ * none was found; index: of the chunk in the file. */
+#define WIRE_FSCK_ROW(F, S, A, V) \
+	F(u64, chunk)             \
+	F(u32, version)           \
+	F(u64, inode)             \
+	F(u64, index)             \
+	F(str, path)              \
+	F(u8, problem)            \
+	F(u8, live)               \
+	F(u8, members)            \
+	F(u8, copies)             \
+	V(wire_replica, replicas, REPLICAS_MAX)
+enum {
+	FSCK_MISSING = 1,  /* no live copy: reads fail now */
+	FSCK_UNDER_GOAL = 2, /* fewer live copies than wanted */
+	FSCK_DAMAGED = 3,  /* enough members, one of them damaged or to be compared */
+	FSCK_PENDING = 4,  /* a change of members or length is under way */
+};
+/* The state as it is in LevelDB: start 1 opens a stable view for this connection, later calls go
+ * on. rows: pairs of (u32 length, key), (u32 length, value). applied: the entry it is the state
+ * of. */
+#define WIRE_BACKUP(F, S, A, V) F(u8, start)
+#define WIRE_BACKUP_REPLY(F, S, A, V) \
+	F(u64, applied)               \
+	F(u8, end)                    \
+	F(blob, rows)
+/* held: nothing that servers have and the state does not know is deleted. Set by an import, cleared
+ * by an administrator. */
+#define WIRE_HOLD(F, S, A, V) F(u8, held)
 
 /* uuid: of the server's first disk set, made on first start; cluster: empty before the first
  * registration, or the cluster's 16 bytes. addr: where clients reach it. */
@@ -376,18 +455,23 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 	F(str, addr)                 \
 	F(str, rack)                 \
 	F(str, host)
+/* lease_ms: a server that has had no answer from the master for so long, counted from when it sent
+ * the request that was answered last, neither serves nor acknowledges (ERR_LEASE). Shorter than
+ * dead_ms. */
 #define WIRE_CS_REGISTERED(F, S, A, V) \
 	F(u32, server)                 \
 	F(blob, cluster)               \
 	F(u32, heartbeat_ms)           \
-	F(u32, dead_ms)
+	F(u32, dead_ms)                \
+	F(u32, lease_ms)
 #define WIRE_CS_HEARTBEAT(F, S, A, V) \
 	F(u64, total_bytes)           \
 	F(u64, free_bytes)            \
 	F(u64, chunks)                \
 	F(u32, disks)                 \
 	F(u32, disks_bad)             \
-	F(u32, load) /* requests in progress */
+	F(u32, load) /* requests in progress */ \
+	S(wire_scrub, scrub)
 /* Ranges in rising order covering every id this server has; the reply lists those that differ.
  * last: no further CS_DIGEST follows. Ranges not named have no chunk here. */
 #define WIRE_CS_DIGEST(F, S, A, V)                \
@@ -406,13 +490,19 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 /* From version to new_version, cutting to `length` bytes unless CHUNK_LENGTH_KEEP. Done already
  * is done again harmlessly. A chunk that was never written (flags without CHUNK_WRITTEN) and is
  * absent is answered with length 0. RAISE_SETTLE: every replica was open at a crash and this one
- * counts: blocks that do not verify get the checksum of what they hold. */
+ * counts: a block that does not verify is taken from the first of `others` on which it does, and
+ * where there is none it gets the checksum of what it holds. */
 #define WIRE_CHUNK_RAISE(F, S, A, V) \
 	F(u64, chunk)                \
 	F(u32, version)              \
 	F(u32, new_version)          \
 	F(u64, length)               \
-	F(u8, flags)
+	F(u8, flags)                 \
+	V(wire_replica, others, REPLICAS_MAX)
+/* What is here of a chunk at this version, for comparison: ERR_BUSY while it is being written. */
+#define WIRE_CHUNK_CHECK(F, S, A, V) \
+	F(u64, chunk)                \
+	F(u32, version)
 #define WIRE_CHUNK_STATE(F, S, A, V) \
 	F(u8, present)               \
 	F(u64, length)               \
@@ -435,7 +525,9 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 	F(u32, len)           \
 	F(u8, flags)          \
 	F(blob, token)
-enum { READ_STABLE = 1 };
+/* STABLE: verified under the range lock. RECOVER (between chunkservers): from a replica that was
+ * open at a crash too, at `version` or the next one; only blocks that verify. */
+enum { READ_STABLE = 1, READ_RECOVER = 2 };
 /* sums: the stored form (common/crc.h) of each block of the data, 4 bytes little-endian each. */
 #define WIRE_READ_REPLY(F, S, A, V) F(blob, sums)
 /* The data follows. sums: crc_stored() of each touched block's bytes in this message. A first or
@@ -448,7 +540,11 @@ enum { READ_STABLE = 1 };
 	F(u8, chunk_bits)      \
 	F(blob, sums)          \
 	F(blob, token)         \
-	V(wire_replica, chain, REPLICAS_MAX)
+	V(wire_replica, chain, REPLICAS_MAX) \
+	F(u64, session)        \
+	F(u64, seq)
+/* session, seq: name this piece of a write, the same when it is sent again; the head does not apply
+ * again what it remembers. 0: not remembered. */
 enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync before answering */
 #define WIRE_SYNC(F, S, A, V) \
 	F(u64, chunk)         \
@@ -473,6 +569,8 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	R(wire_replica, WIRE_REPLICA)                \
 	R(wire_chunk, WIRE_CHUNK)                    \
 	R(wire_dirent, WIRE_DIRENT)                  \
+	R(wire_scrub, WIRE_SCRUB)                    \
+	R(wire_compare, WIRE_COMPARE)                \
 	R(wire_server_status, WIRE_SERVER_STATUS)    \
 	R(wire_have, WIRE_HAVE)                      \
 	R(wire_range, WIRE_RANGE)                    \
@@ -510,6 +608,13 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	R(wire_wrote, WIRE_WROTE)                    \
 	R(wire_chunk_fault, WIRE_CHUNK_FAULT)        \
 	R(wire_cluster_status, WIRE_CLUSTER_STATUS)  \
+	R(wire_server_set, WIRE_SERVER_SET)          \
+	R(wire_fsck, WIRE_FSCK)                      \
+	R(wire_fsck_row, WIRE_FSCK_ROW)              \
+	R(wire_fsck_reply, WIRE_FSCK_REPLY)          \
+	R(wire_backup, WIRE_BACKUP)                  \
+	R(wire_backup_reply, WIRE_BACKUP_REPLY)      \
+	R(wire_hold, WIRE_HOLD)                      \
 	R(wire_cs_register, WIRE_CS_REGISTER)        \
 	R(wire_cs_registered, WIRE_CS_REGISTERED)    \
 	R(wire_cs_heartbeat, WIRE_CS_HEARTBEAT)      \
@@ -521,6 +626,7 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	R(wire_chunk_state, WIRE_CHUNK_STATE)        \
 	R(wire_chunk_pull, WIRE_CHUNK_PULL)          \
 	R(wire_chunk_delete, WIRE_CHUNK_DELETE)      \
+	R(wire_chunk_check, WIRE_CHUNK_CHECK)        \
 	R(wire_read, WIRE_READ)                      \
 	R(wire_read_reply, WIRE_READ_REPLY)          \
 	R(wire_write, WIRE_WRITE)                    \
@@ -555,6 +661,10 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	M(0x0122, WROTE, wire_wrote, wire_attr_reply)                             \
 	M(0x0123, CHUNK_FAULT, wire_chunk_fault, wire_empty)                      \
 	M(0x0130, CLUSTER_STATUS, wire_empty, wire_cluster_status)                \
+	M(0x0131, SERVER_SET, wire_server_set, wire_empty)                        \
+	M(0x0132, FSCK, wire_fsck, wire_fsck_reply)                               \
+	M(0x0133, BACKUP, wire_backup, wire_backup_reply)                         \
+	M(0x0134, HOLD, wire_hold, wire_empty)                                    \
 	M(0x0201, CS_REGISTER, wire_cs_register, wire_cs_registered)              \
 	M(0x0202, CS_DIGEST, wire_cs_digest, wire_cs_digest_reply)                \
 	M(0x0203, CS_REPORT, wire_cs_report, wire_empty)                          \
@@ -564,6 +674,7 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	M(0x0301, CHUNK_RAISE, wire_chunk_raise, wire_chunk_state)                \
 	M(0x0302, CHUNK_PULL, wire_chunk_pull, wire_chunk_state)                  \
 	M(0x0303, CHUNK_DELETE, wire_chunk_delete, wire_empty)                    \
+	M(0x0304, CHUNK_CHECK, wire_chunk_check, wire_chunk_state)                \
 	M(0x0401, READ, wire_read, wire_read_reply)                               \
 	M(0x0402, WRITE, wire_write, wire_empty)                                  \
 	M(0x0403, SYNC, wire_sync, wire_empty)                                    \

@@ -62,6 +62,8 @@ OPID_OF(cmd_chunk_make)
 #define opid_cmd_garbage opid_none
 #define opid_cmd_reclaim opid_none
 #define opid_cmd_server_register opid_none
+#define opid_cmd_server_set opid_none
+#define opid_cmd_hold opid_none
 
 /* The records are large (lists of chunks and groups): kept off the stack frame of the others. */
 #define APPLY_RUNNER(record, handler, reply_record)                                        \
@@ -104,6 +106,8 @@ APPLY_RUNNER(cmd_chunk_raised, apply_chunk_raised, wire_empty)
 APPLY_RUNNER(cmd_garbage, apply_garbage, wire_empty)
 APPLY_RUNNER(cmd_reclaim, apply_reclaim, cmd_closed)
 APPLY_RUNNER(cmd_server_register, apply_server_register, wire_cs_registered)
+APPLY_RUNNER(cmd_server_set, apply_server_set, wire_empty)
+APPLY_RUNNER(cmd_hold, apply_hold, wire_empty)
 
 static int apply_run(struct apply *a, uint16_t number, struct cursor *body,
 		     struct wire_opid *ret_id)
@@ -127,6 +131,8 @@ static int apply_run(struct apply *a, uint16_t number, struct cursor *body,
 	case CMD_NUMBER_GARBAGE: return run_apply_garbage(a, body, ret_id);
 	case CMD_NUMBER_RECLAIM: return run_apply_reclaim(a, body, ret_id);
 	case CMD_NUMBER_SERVER_REGISTER: return run_apply_server_register(a, body, ret_id);
+	case CMD_NUMBER_SERVER_SET: return run_apply_server_set(a, body, ret_id);
+	case CMD_NUMBER_HOLD: return run_apply_hold(a, body, ret_id);
 	default: return ERR_CORRUPT;
 	}
 }

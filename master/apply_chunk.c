@@ -46,13 +46,15 @@ static int garbage_forget(struct apply *a, uint32_t server, uint64_t chunk)
 	return r < 0 ? r : 0;
 }
 
-static int garbage_put(struct apply *a, uint32_t server, uint64_t chunk, uint32_t version)
+static int garbage_put(struct apply *a, uint32_t server, uint64_t chunk, uint32_t version,
+		       uint32_t grace_s)
 {
-	struct row_on_server row = {.version = version};
+	struct row_on_server row = {.version = version, .not_before = a->now};
 	int r = garbage_forget(a, server, chunk);
 
 	if (r < 0)
 		return r;
+	row.not_before.sec += grace_s;
 	state_put_row_on_server(a->st, key_garbage(server, chunk), &row);
 	a->meta.garbage++;
 	a->res->garbage = true;
@@ -193,9 +195,9 @@ static int chunk_unref(struct apply *a, uint64_t chunk)
 	}
 	r = chunk_store(a, chunk, &row, NULL);
 	for (unsigned i = 0; r == 0 && i < row.n_members; i++)
-		r = garbage_put(a, row.members[i].server, chunk, UINT32_MAX);
+		r = garbage_put(a, row.members[i].server, chunk, UINT32_MAX, 0);
 	for (unsigned i = 0; r == 0 && i < row.n_joining; i++)
-		r = garbage_put(a, row.joining[i].server, chunk, UINT32_MAX);
+		r = garbage_put(a, row.joining[i].server, chunk, UINT32_MAX, 0);
 	return r;
 }
 
@@ -384,7 +386,8 @@ int apply_garbage(struct apply *a, const struct cmd_garbage *m, struct wire_empt
 				    member_of(row.joining, row.n_joining, m->server)))
 			r = 0;
 		else
-			r = garbage_put(a, m->server, m->have[i].id, m->have[i].version);
+			r = garbage_put(a, m->server, m->have[i].id, m->have[i].version,
+					m->grace_s);
 		if (r < 0)
 			return r;
 	}
@@ -411,9 +414,38 @@ int apply_server_register(struct apply *a, const struct cmd_server_register *m,
 			return apply_refuse(a, ERR_LIMIT, "too many chunkservers");
 		ref.server = a->meta.next_server++;
 		state_put_row_server_ref(a->st, key_server_uuid(m->uuid.data), &ref);
+	} else {
+		struct row_server before;
+		r = state_get_row_server(a->st, key_server(ref.server), &before, &backing);
+		if (r <= 0)
+			return r < 0 ? r : ERR_CORRUPT;
+		row.flags = before.flags; /* what an administrator set stays */
 	}
 	state_put_row_server(a->st, key_server(ref.server), &row);
 	*rep = (struct wire_cs_registered){.server = ref.server, .cluster = a->meta.cluster};
+	return 0;
+}
+
+int apply_server_set(struct apply *a, const struct cmd_server_set *m, struct wire_empty *rep)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_server row;
+	int r = state_get_row_server(a->st, key_server(m->server), &row, &backing);
+
+	if (r < 0)
+		return r;
+	if (r == 0)
+		return apply_refuse(a, ERR_NOENT, "there is no chunkserver %u", m->server);
+	if (m->flags & ~SERVER_DRAINING)
+		return ERR_INVAL;
+	row.flags = m->flags;
+	state_put_row_server(a->st, key_server(m->server), &row);
+	return 0;
+}
+
+int apply_hold(struct apply *a, const struct cmd_hold *m, struct wire_empty *rep)
+{
+	a->meta.held = m->held != 0;
 	return 0;
 }
 

@@ -44,6 +44,8 @@ int apply_garbage(struct apply *a, const struct cmd_garbage *m, struct wire_empt
 int apply_reclaim(struct apply *a, const struct cmd_reclaim *m, struct cmd_closed *rep);
 int apply_server_register(struct apply *a, const struct cmd_server_register *m,
 			  struct wire_cs_registered *rep);
+int apply_server_set(struct apply *a, const struct cmd_server_set *m, struct wire_empty *rep);
+int apply_hold(struct apply *a, const struct cmd_hold *m, struct wire_empty *rep);
 
 /* A new chunk of the file at index, with `members`; its `c` row too. */
 int chunk_create(struct apply *a, uint64_t inode, const struct row_inode *file, uint64_t index,

@@ -61,11 +61,13 @@
 	V(row_member, members, REPLICAS_MAX) \
 	F(u64, cut)
 enum { CMD_GARBAGE_MAX = 400 };
-/* add: chunks this server has and should not. done: it has deleted them. */
-#define CMD_GARBAGE(F, S, A, V)      \
-	F(u32, server)               \
-	F(u8, done)                  \
-	V(wire_have, have, CMD_GARBAGE_MAX)
+/* add: chunks this server has and should not, to be deleted not before grace_s seconds from now.
+ * done: it has deleted them. */
+#define CMD_GARBAGE(F, S, A, V)             \
+	F(u32, server)                      \
+	F(u8, done)                         \
+	V(wire_have, have, CMD_GARBAGE_MAX) \
+	F(u32, grace_s)
 /* Goes on freeing the chunks of a removed file; the reply says whether more is left. */
 #define CMD_RECLAIM(F, S, A, V) F(u64, inode)
 #define CMD_SERVER_REGISTER(F, S, A, V) \
@@ -73,6 +75,11 @@ enum { CMD_GARBAGE_MAX = 400 };
 	F(str, addr)                    \
 	F(str, rack)                    \
 	F(str, host)
+/* What is wanted of a server: SERVER_DRAINING or 0. */
+#define CMD_SERVER_SET(F, S, A, V) \
+	F(u32, server)             \
+	F(u8, flags)
+#define CMD_HOLD(F, S, A, V) F(u8, held)
 
 #define CMD_RECORDS(R)                              \
 	R(cmd_head, CMD_HEAD)                       \
@@ -94,7 +101,9 @@ enum { CMD_GARBAGE_MAX = 400 };
 	R(cmd_chunk_raised, CMD_CHUNK_RAISED)       \
 	R(cmd_garbage, CMD_GARBAGE)                 \
 	R(cmd_reclaim, CMD_RECLAIM)                 \
-	R(cmd_server_register, CMD_SERVER_REGISTER)
+	R(cmd_server_register, CMD_SERVER_REGISTER) \
+	R(cmd_server_set, CMD_SERVER_SET)           \
+	R(cmd_hold, CMD_HOLD)
 CMD_RECORDS(RECORD_DECLARE)
 
 /* C(number, NAME, command record, reply record). Numbers are in logs on disk: never reused.
@@ -119,7 +128,9 @@ CMD_RECORDS(RECORD_DECLARE)
 	C(22, CHUNK_RAISED, cmd_chunk_raised, wire_empty)                       \
 	C(23, GARBAGE, cmd_garbage, wire_empty)                                 \
 	C(24, RECLAIM, cmd_reclaim, cmd_closed)                         \
-	C(25, SERVER_REGISTER, cmd_server_register, wire_cs_registered)
+	C(25, SERVER_REGISTER, cmd_server_register, wire_cs_registered)         \
+	C(26, SERVER_SET, cmd_server_set, wire_empty)                           \
+	C(27, HOLD, cmd_hold, wire_empty)
 
 enum cmd_number {
 #define CMD_X_ENUM(number, NAME, record, reply) CMD_NUMBER_##NAME = number,

@@ -74,7 +74,8 @@ enum {
 	F(u64, under_goal)                                                \
 	F(u64, pending)                                                   \
 	F(u64, garbage)                                                   \
-	F(u32, sessions)
+	F(u32, sessions)                                                  \
+	F(u8, held) /* imported: what the state does not know is kept (HOLD) */
 #define ROW_POLICY(F, S, A, V) F(u32, copies)
 /* change: grows by one with every change of attributes or data. parent: directories: the `..`;
  * others: the directory of the first name (a hint for naming files in reports). */
@@ -119,7 +120,10 @@ enum {
 	F(u64, cut)                               \
 	V(row_member, members, REPLICAS_MAX)      \
 	V(row_member, joining, REPLICAS_MAX)
-#define ROW_ON_SERVER(F, S, A, V) F(u32, version)
+/* not_before: of a `g` row: it is not deleted earlier. */
+#define ROW_ON_SERVER(F, S, A, V) \
+	F(u32, version)           \
+	F(when, not_before)
 #define ROW_SESSION(F, S, A, V) \
 	F(str, name)            \
 	F(u64, nonce)           \
@@ -134,7 +138,8 @@ enum {
 	F(blob, uuid)          \
 	F(str, addr)           \
 	F(str, rack)           \
-	F(str, host)
+	F(str, host)           \
+	F(u8, flags) /* SERVER_DRAINING: empty it, place nothing there */
 #define ROW_SERVER_REF(F, S, A, V) F(u32, server)
 
 #define SCHEMA_RECORDS(R)                    \

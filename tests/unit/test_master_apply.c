@@ -392,6 +392,29 @@ static void test_chunks_live_and_die(void **state)
 	assert_int_equal(apply(CMD_NUMBER_GARBAGE, &gone), 0);
 }
 
+static void test_what_is_wanted_of_a_server_outlives_its_registration(void **state)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct cmd_server_set set = {.server = 2, .flags = SERVER_DRAINING};
+	struct cmd_server_register reg = {.uuid = SLICE_LIT("server-uuid-0002"),
+					  .addr = SLICE_LIT("127.0.0.1:2")};
+	struct row_server row;
+
+	assert_int_equal(apply(CMD_NUMBER_SERVER_SET, &set), 0);
+	assert_int_equal(apply(CMD_NUMBER_SERVER_REGISTER, &reg), 0);
+	assert_int_equal(state_get_row_server(st, key_server(2), &row, &backing), 1);
+	assert_int_equal(row.flags, SERVER_DRAINING);
+	assert_true(slice_eq(row.addr, reg.addr));
+	set.flags = 0;
+	assert_int_equal(apply(CMD_NUMBER_SERVER_SET, &set), 0);
+	assert_int_equal(state_get_row_server(st, key_server(2), &row, &backing), 1);
+	assert_int_equal(row.flags, 0);
+	set.flags = 128;
+	assert_int_equal(apply(CMD_NUMBER_SERVER_SET, &set), ERR_INVAL);
+	set.server = 99;
+	assert_int_equal(apply(CMD_NUMBER_SERVER_SET, &set), ERR_NOENT);
+}
+
 static void test_large_files_go_in_steps(void **state)
 {
 	enum { CHUNKS = 250 };
@@ -636,6 +659,7 @@ int main(void)
 		T(test_retry_gets_the_first_answer),
 		T(test_replay_is_skipped_and_time_goes_forward),
 		T(test_chunks_live_and_die),
+		T(test_what_is_wanted_of_a_server_outlives_its_registration),
 		T(test_large_files_go_in_steps),
 		T(test_open_files_outlive_their_names),
 		T(test_readdir_pages),
