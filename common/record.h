@@ -97,6 +97,30 @@ int record_get_count(struct cursor *c, uint16_t max, uint16_t *ret);
 		(void)m;                                                                \
 		FIELDS(RECORD_TF, RECORD_TS, RECORD_TA, RECORD_TV)                      \
 	}
+/* The same functions behind untyped pointers, for tables of records. A struct record_codec of NAME
+ * is RECORD_CODEC(NAME), in a file that has RECORD_UNTYPED(NAME, FIELDS): one thin set of functions
+ * a record, so that calls are made through pointers of their own type. */
+struct record_codec {
+	void (*put)(struct buf *b, const void *m);
+	int (*get)(struct cursor *c, void *ret);
+	void (*text)(struct buf *b, const void *m);
+	size_t bytes; /* sizeof the struct */
+};
+#define RECORD_UNTYPED(NAME, FIELDS)                                                           \
+	static void __attribute__((unused)) NAME##_put_any(struct buf *b, const void *m)      \
+	{                                                                                     \
+		NAME##_put(b, m);                                                             \
+	}                                                                                     \
+	static int __attribute__((unused)) NAME##_get_any(struct cursor *c, void *ret)        \
+	{                                                                                     \
+		return NAME##_get(c, ret);                                                    \
+	}                                                                                     \
+	static void __attribute__((unused)) NAME##_text_any(struct buf *b, const void *m)     \
+	{                                                                                     \
+		NAME##_text(b, m);                                                            \
+	}
+#define RECORD_CODEC(NAME) {NAME##_put_any, NAME##_get_any, NAME##_text_any, sizeof(struct NAME)}
+
 #define RECORD_PF(t, n) record_put_##t(b, &m->n);
 #define RECORD_PS(r_, n)                                \
 	{                                               \

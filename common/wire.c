@@ -7,32 +7,12 @@
 #include "common/crc.h"
 
 WIRE_RECORDS(RECORD_DEFINE)
+WIRE_RECORDS(RECORD_UNTYPED)
 
-/* Typed functions behind untyped pointers: one thin pair a record, so that the table's calls
- * are made through pointers of their own type. */
-#define WIRE_X_UNTYPED(record, fields)                                             \
-	static void record##_put_any(struct buf *b, const void *m)                 \
-	{                                                                          \
-		record##_put(b, m);                                                \
-	}                                                                          \
-	static int record##_get_any(struct cursor *c, void *ret)                   \
-	{                                                                          \
-		return record##_get(c, ret);                                       \
-	}                                                                          \
-	static void record##_text_any(struct buf *b, const void *m)                \
-	{                                                                          \
-		record##_text(b, m);                                               \
-	}                                                                          \
-	static const struct wire_codec record##_codec __attribute__((unused)) = {  \
-		record##_put_any, record##_get_any, record##_text_any, sizeof(struct record)};
-WIRE_RECORDS(WIRE_X_UNTYPED)
+static const struct record_codec wire_failure_codec = RECORD_CODEC(wire_failure);
 
-#define WIRE_X_CODEC(record)                                                            \
-	{                                                                               \
-		record##_put_any, record##_get_any, record##_text_any, sizeof(struct record) \
-	}
 static const struct wire_message wire_table[] = {
-#define WIRE_X_ROW(number, NAME, req, rep) {number, #NAME, WIRE_X_CODEC(req), WIRE_X_CODEC(rep)},
+#define WIRE_X_ROW(number, NAME, req, rep) {number, #NAME, RECORD_CODEC(req), RECORD_CODEC(rep)},
 	WIRE_MESSAGES(WIRE_X_ROW)
 #undef WIRE_X_ROW
 };
@@ -101,7 +81,7 @@ int wire_check(const uint8_t *header, const struct wire_header *h, struct slice 
 	return 0;
 }
 
-static int wire_put(struct buf *b, const struct wire_header *h, const struct wire_codec *codec,
+static int wire_put(struct buf *b, const struct wire_header *h, const struct record_codec *codec,
 		    const void *m)
 {
 	size_t start = b->len;
@@ -177,7 +157,7 @@ int wire_put_reply_raw(struct buf *b, uint16_t op, uint64_t id, uint64_t trace,
 		       struct slice fields)
 {
 	struct wire_header h = {.op = op, .flags = WIRE_REPLY, .id = id, .trace = trace};
-	struct wire_codec codec = {.put = wire_put_bytes};
+	struct record_codec codec = {.put = wire_put_bytes};
 
 	return wire_put(b, &h, &codec, &fields);
 }
@@ -236,7 +216,7 @@ void wire_text(struct buf *b, const struct wire_header *h, struct slice fields)
 {
 	const struct wire_message *row = wire_message_find(h->op);
 	struct cursor c = cursor_slice(fields);
-	const struct wire_codec *codec;
+	const struct record_codec *codec;
 	void *m;
 
 	buf_printf(b, "%s%s id=%" PRIu64 " data=%" PRIu32, wire_op_name(h->op),

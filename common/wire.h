@@ -701,17 +701,11 @@ struct wire_header {
 };
 
 /* One row of the message table: the codecs of a request and its reply, by opcode. */
-struct wire_codec {
-	void (*put)(struct buf *b, const void *m);
-	int (*get)(struct cursor *c, void *ret);
-	void (*text)(struct buf *b, const void *m);
-	size_t bytes; /* sizeof the struct */
-};
 struct wire_message {
 	uint16_t op;
 	const char *name;
-	struct wire_codec request;
-	struct wire_codec reply;
+	struct record_codec request;
+	struct record_codec reply;
 };
 
 /* The row of an opcode, or NULL. The rows are constant and shared. */

@@ -73,19 +73,26 @@ void mount_masters_trim(char *masters)
 		masters[n - 2] = '\0';
 }
 
+/* Lists end with NULL. */
+static bool option_is_one_of(const char *option, const char *const *words,
+			     const char *const *prefixes)
+{
+	for (; *words; words++)
+		if (strcmp(option, *words) == 0)
+			return true;
+	for (; *prefixes; prefixes++)
+		if (strncmp(option, *prefixes, strlen(*prefixes)) == 0)
+			return true;
+	return false;
+}
+
 bool mount_option_is_foreign(const char *option)
 {
 	static const char *const words[] = {"_netdev", "noauto", "auto", "user", "nouser", "users",
-					    "owner", "group", "nofail", "defaults", "relatime"};
-	static const char *const prefixes[] = {"x-", "X-", "comment=", "user="};
+					    "owner", "group", "nofail", "defaults", "relatime", NULL};
+	static const char *const prefixes[] = {"x-", "X-", "comment=", "user=", NULL};
 
-	for (size_t i = 0; i < ARRAY_LEN(words); i++)
-		if (strcmp(option, words[i]) == 0)
-			return true;
-	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
-		if (strncmp(option, prefixes[i], strlen(prefixes[i])) == 0)
-			return true;
-	return false;
+	return option_is_one_of(option, words, prefixes);
 }
 
 /* What libfuse takes: only used to know what a sloppy call may drop. */
@@ -93,17 +100,11 @@ static bool option_is_fuse(const char *option)
 {
 	static const char *const words[] = {
 		"ro", "rw", "allow_other", "allow_root", "auto_unmount", "suid", "nosuid", "dev",
-		"nodev", "exec", "noexec", "atime", "noatime", "sync", "async", "dirsync"};
+		"nodev", "exec", "noexec", "atime", "noatime", "sync", "async", "dirsync", NULL};
 	static const char *const prefixes[] = {"subtype=", "context=", "fscontext=",
-					       "defcontext=", "rootcontext="};
+					       "defcontext=", "rootcontext=", NULL};
 
-	for (size_t i = 0; i < ARRAY_LEN(words); i++)
-		if (strcmp(option, words[i]) == 0)
-			return true;
-	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
-		if (strncmp(option, prefixes[i], strlen(prefixes[i])) == 0)
-			return true;
-	return false;
+	return option_is_one_of(option, words, prefixes);
 }
 
 /* libfuse's callback: -1 error, 0 drop, 1 keep for libfuse. */

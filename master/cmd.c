@@ -4,33 +4,15 @@
 #include <stdlib.h>
 
 CMD_RECORDS(RECORD_DEFINE)
+CMD_RECORDS(RECORD_UNTYPED)
 
 struct cmd_row {
 	uint16_t number;
 	const char *name;
-	struct wire_codec codec;
+	struct record_codec codec;
 };
 
-#define CMD_X_UNTYPED(record, fields)                                               \
-	static void record##_put_any(struct buf *b, const void *m)                  \
-	{                                                                           \
-		record##_put(b, m);                                                 \
-	}                                                                           \
-	static int record##_get_any(struct cursor *c, void *ret)                    \
-	{                                                                           \
-		return record##_get(c, ret);                                        \
-	}                                                                           \
-	static void record##_text_any(struct buf *b, const void *m)                 \
-	{                                                                           \
-		record##_text(b, m);                                                \
-	}                                                                           \
-	static const struct wire_codec record##_codec __attribute__((unused)) = {   \
-		record##_put_any, record##_get_any, record##_text_any, sizeof(struct record)};
-CMD_RECORDS(CMD_X_UNTYPED)
-
-#define CMD_X_ROW(number, NAME, record, reply)                                      \
-	{number, #NAME,                                                             \
-	 {record##_put_any, record##_get_any, record##_text_any, sizeof(struct record)}},
+#define CMD_X_ROW(number, NAME, record, reply) {number, #NAME, RECORD_CODEC(record)},
 static const struct cmd_row cmd_rows[] = {CMD_TABLE(CMD_X_ROW)};
 
 static const struct cmd_row *cmd_find(uint16_t number)

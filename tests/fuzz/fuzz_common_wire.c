@@ -8,7 +8,7 @@
 #include "common/wire.h"
 #include "tests/fuzz/fuzz.h"
 
-static void round_trip(const struct wire_codec *codec, struct slice fields)
+static void round_trip(const struct record_codec *codec, struct slice fields)
 {
 	_cleanup_free_ void *m = calloc(1, codec->bytes + 1), *again = calloc(1, codec->bytes + 1);
 	_cleanup_buf_ struct buf encoded = {0}, text = {0}, text_again = {0};
@@ -55,7 +55,7 @@ bool fuzz_seed(unsigned i, struct buf *b)
 {
 	size_t n;
 	const struct wire_message *rows = wire_messages(&n);
-	const struct wire_codec *codec;
+	const struct record_codec *codec;
 	_cleanup_free_ void *m = NULL;
 
 	if (i / 3 >= n)
