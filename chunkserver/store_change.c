@@ -1,0 +1,253 @@
+#include "chunkserver/store_priv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "common/clock.h"
+#include "common/crc.h"
+
+/* ---- changes of a replica's name or existence ---- */
+
+/* Has it alone: waits for local work to end. Lock held; let_go() ends it. */
+static int take_alone(struct store *s, uint64_t chunk, int64_t deadline_ms, struct replica **ret)
+{
+	struct replica *r;
+	int res = replica_wait(s, chunk, deadline_ms, &r);
+
+	if (res < 0)
+		return res;
+	r->alone = true;
+	while (r->users > 0) {
+		if (!wait_changed(s, deadline_ms)) {
+			r->alone = false;
+			pthread_cond_broadcast(&s->changed);
+			return ERR_CHUNK_PENDING;
+		}
+	}
+	*ret = r;
+	return 0;
+}
+
+static void let_go(struct store *s, struct replica *r)
+{
+	r->alone = false;
+	pthread_cond_broadcast(&s->changed);
+}
+
+/* Writers of the old version are fenced: their uncommitted ranges end. Lock held. */
+static void end_ranges(struct replica *r)
+{
+	struct range *x, *next;
+	DL_FOREACH_SAFE(r->ranges, x, next) {
+		DL_DELETE(r->ranges, x);
+		x->replica = NULL;
+	}
+}
+
+/* Gives blocks that do not verify the checksum of what they hold. */
+static int settle(const struct chunk_file *f, struct err *err)
+{
+	uint64_t length;
+	uint8_t block[BLOCK_BYTES], sum[4];
+	int r = chunk_file_length(f, &length, err);
+
+	for (uint32_t i = 0; r == 0 && i < length / BLOCK_BYTES; i++) {
+		size_t n;
+		struct err local = {0};
+		r = chunk_file_read(f, i * BLOCK_BYTES, BLOCK_BYTES, block, sum, &n, &local);
+		if (r != ERR_CHECKSUM)
+			continue;
+		if (f->io->pread(f->io, f->fd, block, BLOCK_BYTES,
+				 f->data_offset + (uint64_t)i * BLOCK_BYTES) != BLOCK_BYTES)
+			return err_set(err, ERR_IO, "chunk %016llx: cannot read block %u",
+				       (unsigned long long)f->chunk, i);
+		crc_sums(sum, block, 0, BLOCK_BYTES);
+		r = f->io->pwrite(f->io, f->fd, sum, sizeof(sum), FORMAT_SUMS_OFFSET + 4ull * i);
+	}
+	return r;
+}
+
+static int raise_file(struct store *s, struct replica *r, const struct wire_chunk_raise *req,
+		      struct wire_chunk_state *ret, struct err *err)
+{
+	char from[PATH_ROOM], to[PATH_ROOM], dir[PATH_ROOM];
+	int res = replica_open(s, r, err);
+
+	if (res == 0 && (req->flags & RAISE_SETTLE) && r->unclean)
+		res = settle(&r->file, err);
+	if (res == 0 && req->length != CHUNK_LENGTH_KEEP)
+		res = chunk_file_truncate(&r->file, req->length, err);
+	if (res == 0)
+		res = chunk_file_sync(&r->file, err);
+	if (res < 0)
+		return res;
+	if (r->version != req->new_version) {
+		replica_path(r, r->version, from);
+		replica_path(r, req->new_version, to);
+		res = s->o.io->rename(s->o.io, from, to);
+	}
+	replica_dir(r, dir);
+	if (res == 0) {
+		r->version = req->new_version;
+		res = s->o.io->sync_dir(s->o.io, dir);
+	}
+	if (res < 0)
+		return err_set(err, res, "chunk %016llx: rename to v%u: %s",
+			       (unsigned long long)r->chunk, req->new_version, err_text(res));
+	ret->present = 1;
+	res = chunk_file_length(&r->file, &ret->length, err);
+	if (res == 0)
+		res = chunk_file_digest(&r->file, &ret->digest, err);
+	return res;
+}
+
+int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t deadline_ms,
+		struct wire_chunk_state *ret, struct err *err)
+{
+	struct replica *r = NULL;
+	uint32_t bad = 0;
+	int res;
+
+	*ret = (struct wire_chunk_state){0};
+	pthread_mutex_lock(&s->lock);
+	res = take_alone(s, req->chunk, deadline_ms, &r);
+	if (res == 0 && r->version != req->version && r->version != req->new_version) {
+		res = err_set(err, ERR_CHUNK_VERSION, "chunk %016llx is here at v%u, not v%u",
+			      (unsigned long long)req->chunk, r->version, req->version);
+		let_go(s, r);
+		r = NULL;
+	}
+	if (res == 0)
+		end_ranges(r);
+	pthread_mutex_unlock(&s->lock);
+	if (res == ERR_NO_CHUNK && !(req->flags & CHUNK_WRITTEN))
+		return 0; /* not made here yet, and nobody misses it */
+	if (res < 0)
+		return err && err->text[0] ? res : err_set(err, res, "chunk %016llx: %s",
+							   (unsigned long long)req->chunk,
+							   err_text(res));
+	res = raise_file(s, r, req, ret, err);
+	/* Settled, cut or written over, it may be whole now; rot stays known as such. */
+	if (res == 0 && r->damaged)
+		res = chunk_file_verify(&r->file, &bad, NULL);
+	pthread_mutex_lock(&s->lock);
+	if (res == 0) {
+		r->dirty = r->name_dirty = r->unclean = r->in_doubt = false;
+		r->damaged = bad > 0;
+	}
+	let_go(s, r);
+	pthread_mutex_unlock(&s->lock);
+	return res;
+}
+
+int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err)
+{
+	struct replica *r = NULL;
+	char path[PATH_ROOM];
+	int res;
+
+	pthread_mutex_lock(&s->lock);
+	res = take_alone(s, chunk, deadline_in(5000), &r);
+	if (res == 0 && r->version > version) {
+		let_go(s, r);
+		res = ERR_NO_CHUNK; /* a newer one is not meant */
+	}
+	if (res == 0) {
+		replica_path(r, r->version, path);
+		end_ranges(r);
+		replica_close(s, r);
+		HASH_DEL(s->replicas, r);
+		res = s->o.io->unlink(s->o.io, path);
+		if (res < 0 && res != ERR_NOENT)
+			err_set(err, res, "%s: %s", path, err_text(res));
+		free(r);
+		pthread_cond_broadcast(&s->changed);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return res == ERR_NO_CHUNK || res == ERR_NOENT ? 0 : res;
+}
+
+/* ---- for pull.c ---- */
+
+int store_new_path(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes, char *ret,
+		   size_t room, unsigned *ret_disk, struct err *err)
+{
+	char name[FORMAT_NAME_BYTES + 8];
+	struct replica *own;
+	struct disk *disk;
+
+	pthread_mutex_lock(&s->lock);
+	own = replica_find(s, chunk);
+	disk = own ? own->disk : NULL;
+	pthread_mutex_unlock(&s->lock);
+	if (!disk)
+		disk = disk_with_most_room(s, bytes);
+	if (!disk)
+		return err_set(err, ERR_NOSPC, "chunk %016llx: no disk has room for a copy",
+			       (unsigned long long)chunk);
+	format_name_put(name, chunk, version);
+	snprintf(ret, room, "%s/chunks/%s.new", disk->dir, name);
+	*ret_disk = (unsigned)(disk - s->disks);
+	return 0;
+}
+
+int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chunk_file *ret_file)
+{
+	struct replica *r;
+	int found = 0;
+
+	pthread_mutex_lock(&s->lock);
+	r = replica_find(s, chunk);
+	if (r && !r->alone && replica_open(s, r, NULL) == 0) {
+		r->users++;
+		*ret = r;
+		*ret_file = r->file;
+		found = 1;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return found;
+}
+
+int store_install(struct store *s, uint64_t chunk, uint32_t version, unsigned disk,
+		  const char *path, struct err *err)
+{
+	char to[PATH_ROOM], old[PATH_ROOM] = "", dir[PATH_ROOM];
+	struct replica *r = NULL;
+	int res;
+
+	pthread_mutex_lock(&s->lock);
+	res = take_alone(s, chunk, deadline_in(10000), &r);
+	if (res == ERR_NO_CHUNK) {
+		r = replica_add(s, chunk, version, &s->disks[disk]);
+		res = r ? 0 : ERR_NOMEM;
+		if (r)
+			r->alone = true;
+	}
+	if (res < 0) {
+		pthread_mutex_unlock(&s->lock);
+		return err_set(err, res, "chunk %016llx: %s", (unsigned long long)chunk,
+			       err_text(res));
+	}
+	if (r->version != version)
+		replica_path(r, r->version, old);
+	r->disk = &s->disks[disk];
+	replica_path(r, version, to);
+	replica_dir(r, dir);
+	res = s->o.io->rename(s->o.io, path, to);
+	if (res == 0)
+		res = s->o.io->sync_dir(s->o.io, dir);
+	if (res == 0) {
+		end_ranges(r);
+		replica_close(s, r);
+		r->version = version;
+		r->unclean = r->damaged = r->in_doubt = r->dirty = r->name_dirty = false;
+		if (old[0])
+			s->o.io->unlink(s->o.io, old);
+	} else {
+		err_set(err, res, "%s: %s", to, err_text(res));
+	}
+	let_go(s, r);
+	pthread_mutex_unlock(&s->lock);
+	return res;
+}

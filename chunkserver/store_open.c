@@ -1,0 +1,161 @@
+#include "chunkserver/store_priv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+
+struct scan {
+	struct store *s;
+	struct disk *disk;
+	char dir[PATH_ROOM];
+	unsigned sub;
+};
+
+static int scan_name(void *arg, const char *name)
+{
+	struct scan *x = arg;
+	char path[PATH_ROOM + 300];
+	uint64_t chunk;
+	uint32_t version;
+	struct replica *r;
+
+	snprintf(path, sizeof(path), "%s/%s", x->dir, name);
+	if (!format_name_get(name, &chunk, &version) || (chunk & 0xff) != x->sub) {
+		size_t n = strlen(name);
+		if (n > 4 && strcmp(name + n - 4, ".new") == 0)
+			x->s->o.io->unlink(x->s->o.io, path);
+		else
+			log_warn("disk %s: %s is no chunk; left alone", x->disk->dir, path);
+		return 0;
+	}
+	r = replica_find(x->s, chunk);
+	if (!r)
+		return replica_add(x->s, chunk, version, x->disk) ? 0 : ERR_NOMEM;
+	/* A crash between two names of one chunk: the higher version counts. */
+	if (r->version >= version) {
+		x->s->o.io->unlink(x->s->o.io, path);
+	} else {
+		char old[PATH_ROOM];
+		replica_path(r, r->version, old);
+		x->s->o.io->unlink(x->s->o.io, old);
+		r->version = version;
+		r->disk = x->disk;
+	}
+	return 0;
+}
+
+static int scan_disk(struct store *s, struct disk *disk, struct err *err)
+{
+	struct scan *x = calloc(1, sizeof(*x));
+	int r = 0;
+
+	if (!x)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	x->s = s;
+	x->disk = disk;
+	for (x->sub = 0; x->sub < 256 && r == 0; x->sub++) {
+		snprintf(x->dir, sizeof(x->dir), "%.3900s/chunks/%02x", disk->dir, x->sub);
+		r = s->o.io->list(s->o.io, x->dir, scan_name, x);
+		if (r < 0)
+			err_set(err, r, "disk %s: cannot list %s: %s", disk->dir, x->dir,
+				err_text(r));
+	}
+	free(x);
+	return r;
+}
+
+/* After an unclean stop: what the journal names is read again. */
+static void recover(struct store *s, const struct journal_names *names)
+{
+	for (size_t i = 0; i < names->n; i++) {
+		struct replica *r = replica_find(s, names->items[i].chunk);
+		struct err err = {0};
+		uint32_t bad = 0;
+		if (!r || r->unclean)
+			continue;
+		r->unclean = true;
+		r->dirty = r->journaled = r->name_dirty = true;
+		if (replica_open(s, r, &err) < 0 || chunk_file_verify(&r->file, &bad, &err) < 0 ||
+		    bad > 0)
+			r->damaged = true;
+		log_info("chunk %016llx v%u was open at the crash: %u blocks do not verify%s%s",
+			 (unsigned long long)r->chunk, r->version, bad, err.text[0] ? ": " : "",
+			 err.text);
+	}
+}
+
+static int open_disk(struct store *s, struct disk *disk, const char *dir, struct err *err)
+{
+	struct journal_names names = {0};
+	int r = disk_open(s->o.io, dir, disk, err);
+
+	if (r < 0)
+		return r;
+	s->n_disks++;
+	r = scan_disk(s, disk, err);
+	if (r == 0)
+		r = journal_open(s->o.io, dir, &disk->journal, &names, err);
+	if (r == 0) {
+		recover(s, &names);
+		r = disk_begin(s, disk, false, err);
+	}
+	free(names.items);
+	return r;
+}
+
+int store_open(const struct store_options *options, struct store **ret, struct err *err)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	pthread_condattr_t attr;
+	int r = 0;
+
+	if (!s)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	s->o = *options;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	s->disks = calloc(options->n_dirs, sizeof(*s->disks));
+	if (!s->disks)
+		r = err_set(err, ERR_NOMEM, "out of memory");
+	for (size_t i = 0; r == 0 && i < options->n_dirs; i++)
+		r = open_disk(s, &s->disks[i], options->dirs[i], err);
+	if (r == 0)
+		r = disks_agree(s->o.io, s->disks, s->n_disks, err);
+	if (r < 0) {
+		s->o.damaged = NULL; /* not open: nothing is to be said at the end */
+		store_close(s);
+		return r;
+	}
+	log_info("%u chunks on %zu disks", HASH_COUNT(s->replicas), s->n_disks);
+	*ret = s;
+	return 0;
+}
+
+void store_close(struct store *s)
+{
+	struct replica *r, *next;
+	bool opened = s->o.damaged != NULL;
+
+	if (opened)
+		store_sync_all(s);
+	for (size_t i = 0; i < s->n_disks; i++) {
+		struct err err = {0};
+		if (opened && disk_begin(s, &s->disks[i], true, &err) < 0)
+			log_warn("%s", err.text);
+		journal_free(s->disks[i].journal);
+		disk_close(s->o.io, &s->disks[i]);
+	}
+	HASH_ITER(hh, s->replicas, r, next) {
+		replica_close(s, r);
+		HASH_DEL(s->replicas, r);
+		free(r);
+	}
+	free(s->disks);
+	pthread_cond_destroy(&s->changed);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}

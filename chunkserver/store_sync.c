@@ -1,0 +1,161 @@
+#include "chunkserver/store_priv.h"
+
+#include <stdlib.h>
+
+#include "common/log.h"
+
+int store_will_write(struct store *s, struct replica *r, struct err *err)
+{
+	bool journaled;
+	uint32_t version;
+	int res = 0;
+
+	pthread_mutex_lock(&s->lock);
+	r->writers++;
+	journaled = r->journaled;
+	version = r->version;
+	pthread_mutex_unlock(&s->lock);
+	/* Two first writers both append: one sync serves both. */
+	if (!journaled)
+		res = journal_append(r->disk->journal, r->chunk, version, err);
+	pthread_mutex_lock(&s->lock);
+	if (res == 0)
+		r->journaled = r->dirty = true;
+	else
+		r->writers--;
+	pthread_mutex_unlock(&s->lock);
+	return res;
+}
+
+void store_did_write(struct store *s, struct replica *r)
+{
+	pthread_mutex_lock(&s->lock);
+	r->writers--;
+	r->writes++;
+	pthread_mutex_unlock(&s->lock);
+}
+
+int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
+{
+	char dir[PATH_ROOM];
+	uint64_t writes;
+	bool name_dirty;
+	int res;
+
+	pthread_mutex_lock(&s->lock);
+	writes = r->writes;
+	name_dirty = r->name_dirty;
+	replica_dir(r, dir);
+	pthread_mutex_unlock(&s->lock);
+	res = chunk_file_sync(f, err);
+	if (res == 0 && name_dirty) {
+		res = s->o.io->sync_dir(s->o.io, dir);
+		if (res < 0)
+			err_set(err, res, "directory %s: %s", dir, err_text(res));
+	}
+	pthread_mutex_lock(&s->lock);
+	if (res < 0) {
+		/* The kernel may drop what it could not write: not used before it is compared. */
+		r->unclean = true;
+		pthread_mutex_unlock(&s->lock);
+		return res;
+	}
+	r->name_dirty = false;
+	/* A write that began meanwhile may have missed the sync. */
+	if (r->writers == 0 && r->writes == writes)
+		r->dirty = false;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+struct keep {
+	struct store *s;
+	struct disk *disk;
+};
+
+/* The journal's next content. `journaled` follows it, so it is settled under the same lock. */
+static int keep_dirty(void *arg, struct journal_names *ret)
+{
+	struct keep *keep = arg;
+	struct replica *r, *next;
+	int res = 0;
+
+	*ret = (struct journal_names){0};
+	pthread_mutex_lock(&keep->s->lock);
+	ret->items = malloc((HASH_COUNT(keep->s->replicas) + 1) * sizeof(*ret->items));
+	if (!ret->items)
+		res = ERR_NOMEM;
+	HASH_ITER(hh, keep->s->replicas, r, next) {
+		if (res < 0 || r->disk != keep->disk)
+			continue;
+		if (r->dirty || r->writers > 0 || r->unclean)
+			ret->items[ret->n++] = (struct journal_record){
+				.kind = JOURNAL_OPEN, .chunk = r->chunk, .version = r->version};
+		else
+			r->journaled = false;
+	}
+	pthread_mutex_unlock(&keep->s->lock);
+	return res;
+}
+
+int disk_begin(struct store *s, struct disk *disk, bool clean, struct err *err)
+{
+	struct keep keep = {s, disk};
+	return journal_begin(disk->journal, keep_dirty, &keep, clean, err);
+}
+
+/* A dirty replica to sync, acquired; NULL when there is none after `from`. */
+static struct replica *next_dirty(struct store *s, uint64_t *from, struct chunk_file *ret_file)
+{
+	struct replica *r, *next, *best = NULL;
+
+	pthread_mutex_lock(&s->lock);
+	HASH_ITER(hh, s->replicas, r, next) {
+		if (r->dirty && !r->unclean && !r->alone && r->chunk >= *from &&
+		    (!best || r->chunk < best->chunk) && replica_open(s, r, NULL) == 0)
+			best = r;
+	}
+	if (best) {
+		best->users++;
+		*ret_file = best->file;
+		*from = best->chunk + 1;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return best;
+}
+
+/* Whether the journals name more than they must: what a sync or a raise has settled since. */
+static bool journal_stale(struct store *s)
+{
+	struct replica *r, *next;
+	bool stale = false;
+
+	pthread_mutex_lock(&s->lock);
+	HASH_ITER(hh, s->replicas, r, next)
+		stale |= r->journaled && !r->dirty && r->writers == 0;
+	pthread_mutex_unlock(&s->lock);
+	return stale;
+}
+
+void store_sync_all(struct store *s)
+{
+	struct chunk_file file;
+	struct replica *r;
+	uint64_t from = 0;
+	bool any;
+
+	while ((r = next_dirty(s, &from, &file)) != NULL) {
+		struct err err = {0};
+		if (store_sync(s, r, &file, &err) < 0) {
+			log_error("sync: %s", err_message(&err));
+			store_damaged(s, r);
+		}
+		store_release(s, r);
+	}
+	any = journal_stale(s);
+	for (size_t i = 0; any && i < s->n_disks; i++) {
+		struct err err = {0};
+		if (disk_begin(s, &s->disks[i], false, &err) < 0)
+			log_error("disk %s: journal: %s", s->disks[i].dir, err_message(&err));
+	}
+}
