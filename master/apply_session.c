@@ -37,14 +37,17 @@ int apply_session_open(struct apply *a, const struct cmd_session_open *m, struct
 	return 0;
 }
 
-/* The first rows of a prefix, up to `max`: fn gets each key. Returns how many, or negative.
- * Keys are copied first: nothing is written while an iterator is open. */
-static int session_rows(struct apply *a, struct key prefix, uint64_t below, unsigned max,
+/* The keys of a session's rows, of the type of `start` and from it on: those whose second number is
+ * less than `below`, at most `max`. Returns how many, or negative. Keys are copied first: nothing
+ * is written while an iterator is open. Answers are looked for from the floor on: what was
+ * forgotten below it is still in LevelDB as deletions, which cost a scan as much as rows. */
+static int session_rows(struct apply *a, struct key start, uint64_t below, unsigned max,
 			struct key *ret)
 {
+	struct key prefix = key_prefix(start, 9);
 	struct state_iter *it;
 	struct slice key, value;
-	int r = state_iter_open(a->st, key_slice(&prefix), (struct slice){0}, &it);
+	int r = state_iter_open(a->st, key_slice(&prefix), key_slice(&start), &it);
 	unsigned n = 0;
 
 	if (r < 0)
@@ -71,18 +74,19 @@ int apply_session_close(struct apply *a, const struct cmd_session_close *m, stru
 	if (r < 0)
 		return r;
 	/* No operation is taken any more: its answer could be among those that go first. */
-	row.floor = UINT64_MAX;
-	state_put_row_session(a->st, key_session(m->session), &row);
-	n = session_rows(a, key_prefix(key_reply(m->session, 0), 9), UINT64_MAX,
-			 SESSION_CLOSE_MAX, keys);
+	row.closing = 1;
+	n = session_rows(a, key_reply(m->session, row.floor), UINT64_MAX, SESSION_CLOSE_MAX, keys);
 	for (int i = 0; i < n; i++)
 		state_del(a->st, key_slice(&keys[i]));
+	if (n > 0)
+		row.floor = get_be64(keys[n - 1].bytes + 9) + 1;
+	state_put_row_session(a->st, key_session(m->session), &row);
 	if (n != 0) {
 		rep->more = 1;
 		return n < 0 ? n : 0;
 	}
 	/* One held file a command: each may free many chunks. */
-	n = session_rows(a, key_prefix(key_held(m->session, 0), 9), UINT64_MAX, 1, keys);
+	n = session_rows(a, key_held(m->session, 0), UINT64_MAX, 1, keys);
 	if (n != 0) {
 		rep->more = 1;
 		return n < 0 ? n : apply_unhold(a, m->session, get_be64(keys[0].bytes + 9));
@@ -103,7 +107,7 @@ int session_begin(struct apply *a, const struct wire_opid *id)
 
 	if (r < 0)
 		return r;
-	if (id->seq < row.floor)
+	if (row.closing || id->seq < row.floor)
 		return apply_refuse(a, ERR_STALE, "operation %llu was acknowledged long ago",
 				    (unsigned long long)id->seq);
 	r = state_get_row_reply(a->st, key_reply(id->session, id->seq), &reply, &backing);
@@ -135,14 +139,13 @@ int session_end(struct apply *a, const struct wire_opid *id)
 	state_put_row_reply(a->st, key_reply(id->session, id->seq), &reply);
 	if (id->floor <= row.floor || id->floor > id->seq)
 		return 0;
-	n = session_rows(a, key_prefix(key_reply(id->session, 0), 9), id->floor,
-			 SESSION_FORGET_MAX, old);
+	n = session_rows(a, key_reply(id->session, row.floor), id->floor, SESSION_FORGET_MAX, old);
+	if (n < 0)
+		return n;
 	for (int i = 0; i < n; i++)
 		state_del(a->st, key_slice(&old[i]));
-	/* The floor moves only when all below it are forgotten: what is kept is found again. */
-	if (n >= 0 && n < SESSION_FORGET_MAX) {
-		row.floor = id->floor;
-		state_put_row_session(a->st, key_session(id->session), &row);
-	}
-	return n < 0 ? n : 0;
+	/* Only to where all below is forgotten: what is kept is found again. */
+	row.floor = n < SESSION_FORGET_MAX ? id->floor : get_be64(old[n - 1].bytes + 9) + 1;
+	state_put_row_session(a->st, key_session(id->session), &row);
+	return 0;
 }

@@ -293,7 +293,7 @@ int query_reply(struct state *st, const struct wire_opid *id, struct row_reply *
 	struct row_session session;
 	int r = state_get_row_session(st, key_session(id->session), &session, backing);
 
-	if (r == 0 || (r == 1 && id->seq < session.floor))
+	if (r == 0 || (r == 1 && (session.closing || id->seq < session.floor)))
 		return err_set(err, ERR_STALE, "session %llx has expired",
 			       (unsigned long long)id->session);
 	if (r < 0)

@@ -127,7 +127,8 @@ enum {
 #define ROW_SESSION(F, S, A, V) \
 	F(str, name)            \
 	F(u64, nonce)           \
-	F(u64, floor) /* replies below it are forgotten */
+	F(u64, floor) /* replies below it are forgotten: there is no `r` row */ \
+	F(u8, closing) /* its operations are refused */
 #define ROW_SESSION_REF(F, S, A, V) F(u64, session)
 /* status 0: fields is the encoded reply record; else fields is the error text. */
 #define ROW_REPLY(F, S, A, V) \

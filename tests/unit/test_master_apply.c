@@ -310,6 +310,31 @@ static void test_retry_gets_the_first_answer(void **state)
 	assert_int_equal(apply(CMD_NUMBER_MAKE, &m), ERR_STALE);
 }
 
+/* A session that had many operations unanswered and then learns of all the answers at once: they go
+ * in steps, none is left behind. */
+static void test_many_answers_are_forgotten_in_steps(void **state)
+{
+	enum { OPERATIONS = 300 };
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_session row;
+	uint64_t first = seq + 1;
+
+	for (unsigned i = 0; i < OPERATIONS; i++) {
+		struct cmd_release m = {.req = {.id = {session, ++seq, 1}, .inode = 1}};
+		apply(CMD_NUMBER_RELEASE, &m);
+	}
+	for (unsigned i = 0; i < OPERATIONS / 50; i++) {
+		struct cmd_release m = {.req = {.id = {session, ++seq, first + OPERATIONS}}};
+		apply(CMD_NUMBER_RELEASE, &m);
+	}
+	assert_int_equal(state_get_row_session(st, key_session(session), &row, &backing), 1);
+	assert_int_equal(row.floor, first + OPERATIONS);
+	for (uint64_t i = first; i <= seq; i++) {
+		struct key key = key_reply(session, i);
+		assert_int_equal(state_get(st, key_slice(&key), &backing), i >= row.floor);
+	}
+}
+
 static void test_replay_is_skipped_and_time_goes_forward(void **state)
 {
 	_cleanup_buf_ struct buf entry = {0}, before = {0}, after = {0};
@@ -657,6 +682,7 @@ int main(void)
 		T(test_names),
 		T(test_renames),
 		T(test_retry_gets_the_first_answer),
+		T(test_many_answers_are_forgotten_in_steps),
 		T(test_replay_is_skipped_and_time_goes_forward),
 		T(test_chunks_live_and_die),
 		T(test_what_is_wanted_of_a_server_outlives_its_registration),
