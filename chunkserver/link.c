@@ -160,6 +160,7 @@ static int run_command(struct link *l, const struct item *cmd, struct buf *out, 
 		struct wire_chunk_raise raise;
 		struct wire_chunk_pull pull;
 		struct wire_chunk_delete delete;
+		struct wire_chunk_check check;
 	} req;
 	struct wire_chunk_state state = {0};
 	struct wire_empty empty;
@@ -175,6 +176,11 @@ static int run_command(struct link *l, const struct item *cmd, struct buf *out, 
 		r = wire_chunk_pull_get(&c, &req.pull);
 		if (r == 0)
 			r = pull_chunk(l->store, l->o.key, l->o.name, &req.pull, &state, err);
+		break;
+	case OP_CHUNK_CHECK:
+		r = wire_chunk_check_get(&c, &req.check);
+		if (r == 0)
+			r = store_check(l->store, req.check.chunk, req.check.version, &state, err);
 		break;
 	case OP_CHUNK_DELETE:
 		r = wire_chunk_delete_get(&c, &req.delete);
@@ -207,8 +213,9 @@ static void *worker(void *arg)
 		answer = calloc(1, sizeof(*answer));
 		r = answer ? run_command(l, cmd, &answer->bytes, &err) : ERR_NOMEM;
 		if (r < 0 && answer) {
-			log_info("%s: %s", wire_op_name(cmd->h.op), err.text[0] ? err.text
-										: err_text(r));
+			if (r != ERR_BUSY)
+				log_info("%s: %s", wire_op_name(cmd->h.op),
+					 err.text[0] ? err.text : err_text(r));
 			buf_clear(&answer->bytes);
 			wire_put_failure(&answer->bytes, cmd->h.op, cmd->h.id, cmd->h.trace, r,
 					 err.text[0] ? err.text : err_text(r), 0);

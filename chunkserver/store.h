@@ -83,6 +83,10 @@ void store_damaged(struct store *s, struct replica *r);
 int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t deadline_ms,
 		struct wire_chunk_state *ret, struct err *err);
 int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err);
+/* What is here, to be compared with other replicas. ERR_BUSY: it is being written or changed, or was
+ * open at a crash, and so has no state of its own now. */
+int store_check(struct store *s, uint64_t chunk, uint32_t version, struct wire_chunk_state *ret,
+		struct err *err);
 
 /* For pull.c: a path for the copy, and putting it in the place of what is there. */
 int store_new_path(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes, char *ret,

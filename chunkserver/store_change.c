@@ -7,6 +7,8 @@
 #include "common/clock.h"
 #include "common/crc.h"
 
+enum { CHECK_WAIT_MS = 1000 };
+
 /* ---- changes of a replica's name or existence ---- */
 
 /* Has it alone: waits for local work to end. Lock held; let_go() ends it. */
@@ -166,6 +168,47 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *
 	}
 	pthread_mutex_unlock(&s->lock);
 	return res == ERR_NO_CHUNK || res == ERR_NOENT ? 0 : res;
+}
+
+/* ---- comparing ---- */
+
+/* Whether a write is under way; *ret_writes tells two moments apart. */
+static bool being_written(struct store *s, const struct replica *r, uint64_t *ret_writes)
+{
+	bool busy;
+
+	pthread_mutex_lock(&s->lock);
+	busy = r->writers > 0 || r->ranges || r->in_doubt;
+	*ret_writes = r->writes;
+	pthread_mutex_unlock(&s->lock);
+	return busy;
+}
+
+int store_check(struct store *s, uint64_t chunk, uint32_t version, struct wire_chunk_state *ret,
+		struct err *err)
+{
+	struct replica *r;
+	struct chunk_file file;
+	uint64_t before, after;
+	int res = store_acquire(s, chunk, version, 0, deadline_in(CHECK_WAIT_MS), &r, &file, err);
+
+	*ret = (struct wire_chunk_state){0};
+	if (res == ERR_CHUNK_PENDING)
+		return ERR_BUSY;
+	if (res < 0)
+		return res;
+	if (being_written(s, r, &before))
+		res = ERR_BUSY;
+	if (res == 0)
+		res = chunk_file_length(&file, &ret->length, err);
+	if (res == 0)
+		res = chunk_file_digest(&file, &ret->digest, err);
+	if (res == 0 && (being_written(s, r, &after) || after != before))
+		res = ERR_BUSY;
+	ret->present = res == 0;
+	store_release(s, r);
+	return res == ERR_BUSY ? err_set(err, res, "chunk %016llx v%u is being written",
+					 (unsigned long long)chunk, version) : res;
 }
 
 /* ---- for pull.c ---- */

@@ -270,6 +270,40 @@ static void test_ranges(void **state)
 	store_release(store, r);
 }
 
+static void test_a_check_answers_only_what_stands_still(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state raised, checked;
+	struct err err = {0};
+	struct replica *r;
+	struct chunk_file f;
+	struct range range;
+
+	assert_int_equal(store_check(store, CHUNK, 1, &checked, &err), ERR_NO_CHUNK);
+	assert_int_equal(write_block(2, 7, &err), 0);
+	assert_int_equal(store_check(store, CHUNK, 2, &checked, &err), ERR_CHUNK_VERSION);
+	/* Written and not yet synced is no hindrance; a write under way is. */
+	assert_int_equal(store_check(store, CHUNK, 1, &checked, &err), 0);
+	assert_int_equal(checked.length, 3 * BLOCK_BYTES);
+	assert_int_equal(store_acquire(store, CHUNK, 1, 0, deadline_in(100), &r, &f, &err), 0);
+	assert_int_equal(store_range_lock(store, r, 0, 0, false, 0, &range), 0);
+	assert_int_equal(store_check(store, CHUNK, 1, &checked, &err), ERR_BUSY);
+	store_range_unlock(store, &range);
+	assert_int_equal(store_will_write(store, r, &err), 0);
+	assert_int_equal(store_check(store, CHUNK, 1, &checked, &err), ERR_BUSY);
+	store_did_write(store, r);
+	store_release(store, r);
+	assert_int_equal(store_check(store, CHUNK, 1, &checked, &err), 0);
+	crash();
+	assert_int_equal(store_check(store, CHUNK, 1, &checked, &err), ERR_BUSY);
+	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &raised, &err), 0);
+	assert_int_equal(store_check(store, CHUNK, 2, &checked, &err), 0);
+	assert_int_equal(checked.present, 1);
+	assert_int_equal(checked.length, raised.length);
+	assert_int_equal(checked.digest, raised.digest);
+}
+
 static void test_faults_are_answers(void **state)
 {
 	struct err err = {0};
@@ -348,6 +382,7 @@ int main(void)
 		T(test_a_torn_block_is_found_and_can_be_settled),
 		T(test_raise_fences_and_repeats),
 		T(test_ranges),
+		T(test_a_check_answers_only_what_stands_still),
 		T(test_faults_are_answers),
 		T(test_deletion_spares_newer),
 		T(test_disks_are_guarded),
