@@ -67,14 +67,6 @@ void repair_free(struct master *m)
 		under_goal_forget(m, u);
 }
 
-uint64_t random_u64(void *arg)
-{
-	uint64_t v = 0;
-	/* uv_random without a callback is synchronous and does not fail on Linux. */
-	uv_random(NULL, NULL, &v, sizeof(v), 0, NULL);
-	return v;
-}
-
 static bool is_member(const struct row_chunk *row, uint32_t server)
 {
 	for (unsigned i = 0; i < row->n_members; i++)

@@ -1,0 +1,34 @@
+/* Answers to a peer's requests, for whatever sends them. */
+#include "common/cleanup.h"
+#include "common/wire.h"
+#include "master/server.h"
+
+static void peer_send_or_close(struct peer *p, struct buf *out, int r)
+{
+	if (r < 0)
+		peer_close(p, err_text(r));
+	else
+		peer_send(p, out);
+}
+
+void peer_reply(struct peer *p, const struct wire_header *request, const void *reply)
+{
+	_cleanup_buf_ struct buf out = {0};
+	int r = wire_put_reply(&out, request->op, request->id, request->trace, reply, 0);
+	peer_send_or_close(p, &out, r);
+}
+
+void peer_reply_raw(struct peer *p, const struct wire_header *request, struct slice fields)
+{
+	_cleanup_buf_ struct buf out = {0};
+	int r = wire_put_reply_raw(&out, request->op, request->id, request->trace, fields);
+	peer_send_or_close(p, &out, r);
+}
+
+void peer_fail(struct peer *p, const struct wire_header *request, int code, const char *text)
+{
+	_cleanup_buf_ struct buf out = {0};
+	int r = wire_put_failure(&out, request->op, request->id, request->trace, code,
+				 text && text[0] ? text : err_text(code), 0);
+	peer_send_or_close(p, &out, r);
+}
