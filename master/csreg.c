@@ -8,7 +8,7 @@
 
 void csreg_init(struct csreg *reg, int64_t dead_ms)
 {
-	*reg = (struct csreg){.started_ms = clock_ms(), .dead_ms = dead_ms, .send = peer_send};
+	*reg = (struct csreg){.started_ms = clock_ms(), .dead_ms = dead_ms};
 }
 
 struct cs *csreg_find(struct csreg *reg, uint32_t id)
@@ -81,7 +81,7 @@ int cs_call(struct csreg *reg, struct cs *cs, uint16_t op, const void *record,
 	}
 	HASH_ADD(hh, cs->requests, id, sizeof(req->id), req);
 	/* A send that fails closes the peer, which ends the request through cs_unlink. */
-	reg->send(cs->peer, &out);
+	peer_send(cs->peer, &out);
 	return 0;
 }
 

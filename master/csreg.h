@@ -53,8 +53,6 @@ struct csreg {
 	struct mark *marks;
 	int64_t started_ms; /* of this master: servers need a moment to register with it */
 	int64_t dead_ms;    /* a server silent for so long is down */
-	/* How requests leave: peer_send, or what a test puts here. */
-	void (*send)(struct peer *peer, const struct buf *message);
 };
 
 void csreg_init(struct csreg *reg, int64_t dead_ms);

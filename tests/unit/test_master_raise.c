@@ -1,6 +1,5 @@
-/* master: the raise machine and repair, driven without sockets or real time. Proposals go to the real
- * apply over a state in memory; the chunkservers are a table of replicas that answer when told to,
- * and everything asked of them is written down as a story. */
+/* master: the raise machine and repair, over tests/lib/fake_master.h. The chunkservers are a table of
+ * replicas that answer when told to, and everything asked of them is written down as a story. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -13,49 +12,17 @@
 #include <utlist.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/log.h"
-#include "master/master.h"
 #include "master/schema_check.h"
+#include "tests/lib/fake_master.h"
 
 enum { SERVERS = 5, COPIES = 3, CHUNK = 1 };
 
-/* ---- time: common/clock.c is not linked, this is ---- */
-
-static int64_t now_ms;
-
-int64_t clock_ms(void)
-{
-	return now_ms;
-}
-
-int64_t clock_us(void)
-{
-	return now_ms * 1000;
-}
-
-struct when clock_now(void)
-{
-	return (struct when){.sec = 1000000 + now_ms / 1000};
-}
-
-int deadline_left(int64_t deadline_ms)
-{
-	return deadline_ms > now_ms ? (int)(deadline_ms - now_ms) : 0;
-}
-
 /* ---- the chunkservers ---- */
-
-struct replica {
-	bool present, unclean, damaged;
-	uint32_t version;
-	uint64_t length;
-	uint32_t content;
-};
 
 struct fake {
 	struct peer peer; /* only its address and next_id are used */
-	struct replica replica;
+	struct fake_replica replica;
 	bool mute;
 };
 
@@ -69,17 +36,10 @@ static struct master m;
 static struct fake fakes[SERVERS + 1];
 static struct asked *asked;
 static struct buf story;
-static uint64_t file, next_index;
-static uint32_t rng_state;
+static uint64_t file;
 static uint32_t written; /* the content of the last write that completed */
-static bool shuffle;   /* answers come in any order */
-static unsigned held; /* the answers of this server are kept back */
-
-static uint32_t rng(uint32_t n)
-{
-	rng_state = rng_state * 1664525u + 1013904223u; /* Numerical Recipes */
-	return (rng_state >> 8) % n;
-}
+static bool shuffle;	      /* answers come in any order */
+static unsigned held;	      /* the answers of this server are kept back */
 
 static void on_send(struct peer *peer, const struct buf *message)
 {
@@ -92,46 +52,30 @@ static void on_send(struct peer *peer, const struct buf *message)
 
 static int do_raise(unsigned s, const struct wire_chunk_raise *req, struct wire_chunk_state *ret)
 {
-	struct replica *r = &fakes[s].replica;
-
 	buf_printf(&story, "%u:raise v%u>%u%s%s; ", s, req->version, req->new_version,
 		   req->length != CHUNK_LENGTH_KEEP ? " cut" : "",
 		   req->flags & RAISE_SETTLE ? " settle" : "");
-	if (!r->present)
-		return req->flags & CHUNK_WRITTEN ? ERR_NO_CHUNK : 0;
-	if (r->version != req->version && r->version != req->new_version)
-		return ERR_CHUNK_VERSION;
-	r->version = req->new_version;
-	if (req->length < r->length)
-		r->length = req->length;
 	if (req->flags & RAISE_SETTLE)
-		assert_false(r->damaged); /* that would make the damage valid */
-	*ret = (struct wire_chunk_state){.present = 1, .length = r->length, .digest = r->content};
-	return 0;
+		assert_false(fakes[s].replica.damaged); /* that would make the damage valid */
+	return fake_raise(&fakes[s].replica, req, ret);
 }
 
 static int do_pull(unsigned s, const struct wire_chunk_pull *req, struct wire_chunk_state *ret)
 {
-	struct replica *from = &fakes[req->source.server].replica;
+	struct fake *from = &fakes[req->source.server];
+	int r;
 
 	buf_printf(&story, "%u:pull v%u from %u; ", s, req->new_version, req->source.server);
-	if (!from->present || from->version != req->source_version)
-		return ERR_CHUNK_VERSION;
-	if (fakes[req->source.server].mute)
+	if (from->mute)
 		return ERR_TIMEOUT;
-	if (fakes[s].replica.present && fakes[s].replica.version > req->new_version)
-		return ERR_CHUNK_VERSION; /* a late copy never replaces a newer one */
-	fakes[s].replica = (struct replica){.present = true, .version = req->new_version,
-					    .length = from->length, .content = from->content};
-	*ret = (struct wire_chunk_state){.present = 1, .length = from->length,
-					 .digest = from->content};
-	return 0;
+	r = fake_readable(&from->replica, req->source_version);
+	return r < 0 ? r : fake_pull(&fakes[s].replica, &from->replica, req, ret);
 }
 
 static void do_delete(unsigned s)
 {
 	buf_printf(&story, "%u:delete; ", s);
-	fakes[s].replica = (struct replica){0};
+	fake_delete(&fakes[s].replica, UINT32_MAX);
 }
 
 static void answer(struct asked *a)
@@ -172,10 +116,10 @@ static void link_up(unsigned s, uint8_t state)
 	struct cs *cs = csreg_find(&m.servers, s);
 
 	fakes[s].mute = false;
-	fakes[s].peer.next_id = 1 + (uint64_t)now_ms * 1000;
+	fakes[s].peer.next_id = 1 + (uint64_t)fake_ms * 1000;
 	cs->peer = &fakes[s].peer;
 	cs->state = state;
-	cs->linked_ms = cs->seen_ms = now_ms;
+	cs->linked_ms = cs->seen_ms = fake_ms;
 	cs->free_bytes = 1ull << 40;
 }
 
@@ -189,7 +133,7 @@ static void link_down(unsigned s)
 		if (a->server != s)
 			continue;
 		DL_DELETE(asked, a);
-		if (rng(2)) {
+		if (fake_draw(2)) {
 			answer(a);
 		} else {
 			buf_release(&a->message);
@@ -198,61 +142,13 @@ static void link_down(unsigned s)
 	}
 }
 
-/* ---- proposals ---- */
-
-struct proposal {
-	struct buf entry;
-	void (*done)(struct master *m, void *arg, struct apply_result *result);
-	void *arg;
-	struct proposal *prev, *next;
-};
-static struct proposal *proposals;
-
-void master_propose(struct master *master, uint16_t number, const void *record,
-		    void (*done)(struct master *m, void *arg, struct apply_result *result),
-		    void *arg)
-{
-	struct proposal *p = calloc(1, sizeof(*p));
-
-	assert_int_equal(cmd_put(&p->entry, number, clock_now(), record), 0);
-	p->done = done;
-	p->arg = arg;
-	DL_APPEND(proposals, p);
-}
-
-static void nobody(struct master *master, void *arg, struct apply_result *result)
-{
-}
-
-void master_propose_quietly(struct master *master, uint16_t number, const void *record)
-{
-	master_propose(master, number, record, nobody, NULL);
-}
-
-static void commit(struct proposal *p)
-{
-	struct apply_result result;
-	struct err err = {0};
-	int r = apply_entry(m.st, ++next_index, buf_slice(&p->entry), &result, &err);
-
-	if (r != 0)
-		fail_msg("entry %llu: %s", (unsigned long long)next_index, err.text);
-	for (unsigned i = 0; i < result.n_raises; i++)
-		raise_start(&m, result.raises[i], 0, NULL, NULL);
-	m.garbage_due |= result.garbage;
-	p->done(&m, p->arg, &result);
-	apply_result_release(&result);
-	buf_release(&p->entry);
-	free(p);
-}
-
 static struct asked *next_asked(void)
 {
 	struct asked *a, *chosen = NULL;
 	unsigned n = 0;
 
 	DL_FOREACH(asked, a) {
-		if (a->server != held && (!chosen || (shuffle && rng(++n) == 0)))
+		if (a->server != held && (!chosen || (shuffle && fake_draw(++n) == 0)))
 			chosen = a;
 	}
 	return chosen;
@@ -261,28 +157,24 @@ static struct asked *next_asked(void)
 /* One thing happens: an entry commits or a server answers. False: nothing is under way. */
 static bool step(void)
 {
-	struct proposal *p = proposals;
 	struct asked *a = next_asked();
 
-	if (p && shuffle && a && rng(2))
-		p = NULL;
-	if (p) {
-		DL_DELETE(proposals, p);
-		commit(p);
-	} else if (a) {
+	if (!(shuffle && a && fake_draw(2)) && fake_log_commit())
+		return true;
+	if (a) {
 		DL_DELETE(asked, a);
 		answer(a);
 	}
-	return p || a;
+	return a != NULL;
 }
 
 static void tick(unsigned ms)
 {
-	now_ms += ms;
+	fake_ms += ms;
 	m.ticks++;
 	for (unsigned s = 1; s <= SERVERS; s++) {
 		struct cs *cs = csreg_find(&m.servers, s);
-		cs->seen_ms = now_ms; /* a peer of this test cannot be closed */
+		cs->seen_ms = fake_ms; /* a peer of this test cannot be closed */
 	}
 	csreg_tick(&m.servers);
 	raise_tick(&m);
@@ -323,8 +215,7 @@ static int setup(void **unused)
 	struct cmd_wrote wrote = {.req = {.id = {1, 2, 1}, .end = 1 << 20}};
 
 	log_setup("test", LOG_ERROR);
-	now_ms = 1000000;
-	next_index = 0;
+	fake_ms = 1000000;
 	held = 0;
 	written = 7;
 	m = (struct master){.o = {.raise_timeout_ms = 3000, .repair_delay_ms = 60000,
@@ -332,9 +223,9 @@ static int setup(void **unused)
 	memset(fakes, 0, sizeof(fakes));
 	buf_clear(&story);
 	csreg_init(&m.servers, 5000);
-	m.servers.started_ms = now_ms - 3600000;
-	m.servers.send = on_send;
-	assert_int_equal(state_new(NULL, &m.st), 0);
+	m.servers.started_ms = fake_ms - 3600000;
+	fake_hooks.sent = on_send;
+	fake_log_open(&m);
 	propose_now(CMD_NUMBER_FORMAT, &format);
 	propose_now(CMD_NUMBER_SESSION_OPEN, &open);
 	for (uint8_t s = 1; s <= SERVERS; s++) {
@@ -348,8 +239,8 @@ static int setup(void **unused)
 	}
 	for (unsigned i = 0; i < COPIES; i++) {
 		make.members[i].server = i + 1;
-		fakes[i + 1].replica = (struct replica){.present = true, .version = 1,
-							.length = 1 << 20, .content = written};
+		fakes[i + 1].replica = (struct fake_replica){.present = true, .version = 1,
+							.length = 1 << 20, .block = {written}};
 	}
 	propose_now(CMD_NUMBER_MAKE, &make);
 	file = wrote.req.inode = ROOT_INODE + 1;
@@ -459,7 +350,7 @@ static void test_after_the_delay_another_server_gets_a_copy(void **unused)
 	r = row();
 	assert_int_equal(r.n_members, COPIES);
 	assert_true(r.members[2].server >= 4);
-	assert_int_equal(fakes[r.members[2].server].replica.content, 7);
+	assert_int_equal(fakes[r.members[2].server].replica.block[0], 7);
 	/* The lost one has nothing to bring back any more. */
 	buf_clear(&story);
 	link_up(3, SERVER_UP);
@@ -469,12 +360,12 @@ static void test_after_the_delay_another_server_gets_a_copy(void **unused)
 
 static void test_what_differs_is_copied(void **unused)
 {
-	fakes[2].replica.content = 8;
+	fakes[2].replica.block[0] = 8;
 	start(0);
 	settle();
 	assert_int_equal(ended, 0);
 	assert_story("1:raise v1>2; 2:raise v1>2; 3:raise v1>2; 2:pull v2 from 1; ");
-	assert_int_equal(fakes[2].replica.content, 7);
+	assert_int_equal(fakes[2].replica.block[0], 7);
 	assert_string_equal(chunk_text(), "v2 1,2,3");
 }
 
@@ -525,7 +416,7 @@ static void test_all_open_at_a_crash(void **unused)
 {
 	for (unsigned s = 1; s <= 3; s++)
 		csreg_mark(&m.servers, CHUNK, s, MARK_UNCLEAN);
-	fakes[1].replica.content = 5;
+	fakes[1].replica.block[0] = 5;
 	repair_now(&m, CHUNK);
 	run(1000);
 	assert_story("1:raise v1>2 settle; 2:raise v1>2; 3:raise v1>2; "
@@ -661,7 +552,7 @@ static void test_garbage_is_no_candidate(void **unused)
 {
 	struct cmd_garbage garbage = {.server = 4, .n_have = 1, .have = {{.id = CHUNK, .version = 1}}};
 
-	fakes[5].replica = (struct replica){0};
+	fakes[5].replica = (struct fake_replica){0};
 	propose_now(CMD_NUMBER_GARBAGE, &garbage);
 	link_down(3);
 	start(3);
@@ -686,7 +577,7 @@ static void test_after_a_restart_pending_raises_go_on(void **unused)
 	}
 	settle();
 	raise_free_all(&m); /* the master is gone */
-	m.servers.started_ms = now_ms;
+	m.servers.started_ms = fake_ms;
 	buf_clear(&story);
 	assert_int_equal(raise_resume(&m), 0);
 	link_up(1, SERVER_UP);
@@ -706,22 +597,22 @@ static void write_something(void)
 	struct row_chunk r = row();
 
 	for (unsigned i = 0; i < r.n_members; i++) {
-		struct replica *x = &fakes[r.members[i].server].replica;
+		struct fake_replica *x = &fakes[r.members[i].server].replica;
 		if (!cs_up(csreg_find(&m.servers, r.members[i].server)) || r.pending_version ||
 		    !x->present || x->version != r.version)
 			return;
 	}
 	written++;
 	for (unsigned i = 0; i < r.n_members; i++)
-		fakes[r.members[i].server].replica.content = written;
+		fakes[r.members[i].server].replica.block[0] = written;
 }
 
 static void do_something(void)
 {
-	unsigned s = 1 + rng(SERVERS);
+	unsigned s = 1 + fake_draw(SERVERS);
 	struct cs *cs = csreg_find(&m.servers, s);
 
-	switch (rng(10)) {
+	switch (fake_draw(10)) {
 	case 8:
 	case 9:
 		write_something();
@@ -732,7 +623,7 @@ static void do_something(void)
 		break;
 	case 1:
 		if (!cs->peer)
-			link_up(s, rng(2) ? SERVER_UP : SERVER_REPORTING);
+			link_up(s, fake_draw(2) ? SERVER_UP : SERVER_REPORTING);
 		break;
 	case 2:
 		cs->state = cs->peer ? SERVER_UP : SERVER_DOWN;
@@ -741,14 +632,14 @@ static void do_something(void)
 		raise_start(&m, CHUNK, s, NULL, NULL);
 		break;
 	case 4:
-		cut(4096 * (1 + rng(256)));
+		cut(4096 * (1 + fake_draw(256)));
 		break;
 	case 5:
-		csreg_mark(&m.servers, CHUNK, s, rng(2) ? MARK_UNCLEAN : MARK_STALE);
+		csreg_mark(&m.servers, CHUNK, s, fake_draw(2) ? MARK_UNCLEAN : MARK_STALE);
 		repair_now(&m, CHUNK);
 		break;
 	default:
-		tick(MASTER_TICK_MS * (1 + rng(10)));
+		tick(MASTER_TICK_MS * (1 + fake_draw(10)));
 	}
 }
 
@@ -760,14 +651,14 @@ static void test_random_histories(void **unused)
 
 	for (unsigned round = 0; round < 300; round++, seed++) {
 		struct row_chunk r;
-		rng_state = seed;
+		fake_seed(seed);
 		if (round)
 			setup(NULL);
 		m.o.repair_delay_ms = 2000;
 		shuffle = true;
 		for (unsigned i = 0; i < 200; i++) {
 			do_something();
-			for (unsigned n = rng(4); n > 0; n--)
+			for (unsigned n = fake_draw(4); n > 0; n--)
 				step();
 		}
 		for (unsigned s = 1; s <= SERVERS; s++)
@@ -778,12 +669,12 @@ static void test_random_histories(void **unused)
 		if (r.pending_version || r.n_members != COPIES || m.raises.by_chunk || m.repairs)
 			fail_msg("seed %u: %s", seed, chunk_text());
 		for (unsigned i = 0; i < r.n_members; i++) {
-			struct replica *x = &fakes[r.members[i].server].replica;
+			struct fake_replica *x = &fakes[r.members[i].server].replica;
 			if (!x->present || x->version != r.version ||
-			    x->content != written ||
+			    x->block[0] != written ||
 			    x->length != fakes[r.members[0].server].replica.length)
 				fail_msg("seed %u: %s: server %u has v%u, write %u of %u", seed,
-					 chunk_text(), r.members[i].server, x->version, x->content,
+					 chunk_text(), r.members[i].server, x->version, x->block[0],
 					 written);
 		}
 		if (round < 299)
