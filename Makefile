@@ -41,6 +41,7 @@ PROGRAMS := $(OUT)/cairn-master $(OUT)/cairn-chunkserver $(OUT)/cairn-mount $(OU
 LIBRARIES := $(OUT)/libcairn.a $(OUT)/libcairn.so $(OUT)/cairn.pc
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 CLUSTER_PROGRAMS := $(patsubst tests/cluster/%.c,$(OUT)/tests/%,$(wildcard tests/cluster/*.c))
+FAULT_PROGRAMS := $(patsubst tests/fault/%.c,$(OUT)/tests/%,$(wildcard tests/fault/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all help run stop deps test-deps test test-unit test-cluster unit-tests cluster-programs \
@@ -98,8 +99,9 @@ $(OUT)/tests/test_%: $(OBJ)/tests/unit/test_%.o $$(OBJ)/lib$$(call word2,$$@).a 
 $(OUT)/tests/test_master_raise: $(OBJ)/tests/lib/fake_master.o
 $(CLUSTER_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/cluster/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
 	$(call LINK,)
+$(FAULT_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/fault/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
+	$(call LINK,)
 unit-tests: $(UNIT_TESTS)
-
 
 # ---- fuzzers: tests/fuzz/fuzz_COMPONENT_WHAT.c; with clang they are libFuzzer programs ----
 $(OUT)/fuzz/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(if $(LIBFUZZER),,$(OBJ)/tests/fuzz/driver.o) \
@@ -132,7 +134,7 @@ test-unit: unit-tests
 	@bash tests/run.sh $(OUT) unit
 test-cluster: all cluster-programs
 	@bash tests/run.sh $(OUT) cluster
-cluster-programs: $(CLUSTER_PROGRAMS)
+cluster-programs: $(CLUSTER_PROGRAMS) $(FAULT_PROGRAMS)
 
 FUZZ_SANITIZER := fuzzer-no-link,address,undefined
 ## make fuzz    run every fuzzer for FUZZ_SECONDS (60) each, with libFuzzer

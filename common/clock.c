@@ -3,6 +3,8 @@
 #include <limits.h>
 #include <time.h>
 
+#include "common/fault.h"
+
 static struct timespec clock_read(clockid_t id)
 {
 	struct timespec ts = {0};
@@ -11,21 +13,36 @@ static struct timespec clock_read(clockid_t id)
 	return ts;
 }
 
-int64_t clock_ms(void)
+/* What a test has set the clock forward by. */
+static int64_t clock_fault(atomic_llong *offset_ms, atomic_ullong *reads)
 {
-	struct timespec ts = clock_read(CLOCK_BOOTTIME);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	int64_t ms = atomic_load_explicit(offset_ms, memory_order_relaxed);
+	if (ms)
+		atomic_fetch_add_explicit(reads, 1, memory_order_relaxed);
+	return ms;
 }
 
 int64_t clock_us(void)
 {
 	struct timespec ts = clock_read(CLOCK_BOOTTIME);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+	int64_t us = (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+	if (fault_map)
+		us += clock_fault(&fault_map->boot_ms, &fault_map->boot_read) * 1000;
+	return us;
+}
+
+int64_t clock_ms(void)
+{
+	return clock_us() / 1000;
 }
 
 struct when clock_now(void)
 {
 	struct timespec ts = clock_read(CLOCK_REALTIME);
+	if (fault_map) {
+		int64_t ms = clock_fault(&fault_map->real_ms, &fault_map->real_read);
+		ts.tv_sec += ms / 1000; /* whole seconds are enough for a test */
+	}
 	return (struct when){ts.tv_sec, (uint32_t)ts.tv_nsec};
 }
 

@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/fault_net.h"
 
 enum { CONN_BACKLOG = 512 };
 
@@ -156,8 +157,8 @@ static int conn_write(struct conn *c, struct iovec *iov, int n_iov, int64_t dead
 	return 0;
 }
 
-int conn_send(struct conn *c, struct slice message, const void *data, size_t data_len,
-	      int64_t deadline_ms, struct err *err)
+static int conn_send_plain(struct conn *c, struct slice message, const void *data,
+			   size_t data_len, int64_t deadline_ms, struct err *err)
 {
 	struct iovec iov[2] = {
 		{(void *)(uintptr_t)message.data, message.len},
@@ -166,10 +167,66 @@ int conn_send(struct conn *c, struct slice message, const void *data, size_t dat
 	return conn_write(c, iov, data_len > 0 ? 2 : 1, deadline_ms, err);
 }
 
+static int conn_send_flipped(struct conn *c, struct slice message, const void *data,
+			     size_t data_len, uint64_t bit, int64_t deadline_ms, struct err *err)
+{
+	_cleanup_free_ uint8_t *copy = malloc(data_len);
+
+	if (!copy)
+		return conn_break(c, err_set(err, ERR_NOMEM, "%s: out of memory", c->peer));
+	memcpy(copy, data, data_len);
+	copy[bit / 8 % data_len] ^= (uint8_t)(1u << bit % 8);
+	return conn_send_plain(c, message, copy, data_len, deadline_ms, err);
+}
+
+/* As the fault file says. Data that is to follow a message is known from its header. */
+static int conn_send_faulty(struct conn *c, struct slice message, const void *data,
+			    size_t data_len, int64_t deadline_ms, struct err *err)
+{
+	size_t promised = get_le32(message.data + 20);
+	unsigned mask = 1u << FAULT_DO_ERROR | 1u << FAULT_DO_DROP | 1u << FAULT_DO_CUT;
+	struct fault f;
+	int r;
+
+	if (promised == data_len)
+		mask |= 1u << FAULT_DO_TWICE;
+	if (data_len > 0)
+		mask |= 1u << FAULT_DO_FLIP;
+	if (!fault_message(FAULT_NET_SEND, message.data, c->peer, mask, &f))
+		return conn_send_plain(c, message, data, data_len, deadline_ms, err);
+	switch (f.action) {
+	case FAULT_DO_DROP:
+		c->lost_bytes = promised - data_len;
+		return 0;
+	case FAULT_DO_TWICE:
+		r = conn_send_plain(c, message, data, data_len, deadline_ms, err);
+		return r < 0 ? r : conn_send_plain(c, message, data, data_len, deadline_ms, err);
+	case FAULT_DO_FLIP:
+		return conn_send_flipped(c, message, data, data_len, (uint64_t)f.arg, deadline_ms,
+					 err);
+	case FAULT_DO_CUT:
+		shutdown(c->fd, SHUT_RDWR);
+		return conn_lost(c, ECONNRESET, err);
+	default:
+		return conn_lost(c, (int)f.arg, err);
+	}
+}
+
+int conn_send(struct conn *c, struct slice message, const void *data, size_t data_len,
+	      int64_t deadline_ms, struct err *err)
+{
+	return fault_map ? conn_send_faulty(c, message, data, data_len, deadline_ms, err)
+			 : conn_send_plain(c, message, data, data_len, deadline_ms, err);
+}
+
 int conn_send_raw(struct conn *c, const void *data, size_t len, int64_t deadline_ms,
 		  struct err *err)
 {
-	return conn_send(c, slice_of(data, len), NULL, 0, deadline_ms, err);
+	if (c->lost_bytes > 0) {
+		c->lost_bytes -= len < c->lost_bytes ? len : c->lost_bytes;
+		return 0;
+	}
+	return conn_send_plain(c, slice_of(data, len), NULL, 0, deadline_ms, err);
 }
 
 int conn_send_file(struct conn *c, struct slice message, int file_fd, uint64_t offset,
@@ -181,6 +238,8 @@ int conn_send_file(struct conn *c, struct slice message, int file_fd, uint64_t o
 	if (data_len > 0)
 		setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &cork, sizeof(cork));
 	r = conn_send(c, message, NULL, 0, deadline_ms, err);
+	if (c->lost_bytes > 0)
+		data_len = c->lost_bytes = 0;
 	while (r == 0 && data_len > 0) {
 		ssize_t n = sendfile(c->fd, file_fd, &at, data_len);
 		if (n > 0)
@@ -266,12 +325,11 @@ static int conn_recv_buffered(struct conn *c, uint8_t *p, size_t len, int64_t de
 	return 0;
 }
 
-int conn_recv(struct conn *c, struct wire_header *ret, struct buf *fields, int64_t deadline_ms,
-	      struct err *err)
+static int conn_recv_one(struct conn *c, uint8_t *header, struct wire_header *ret,
+			 struct buf *fields, int64_t deadline_ms, struct err *err)
 {
-	uint8_t header[WIRE_HEADER_BYTES];
 	uint8_t *p;
-	int r = conn_recv_buffered(c, header, sizeof(header), deadline_ms, err);
+	int r = conn_recv_buffered(c, header, WIRE_HEADER_BYTES, deadline_ms, err);
 
 	if (r < 0)
 		return r;
@@ -292,6 +350,35 @@ int conn_recv(struct conn *c, struct wire_header *ret, struct buf *fields, int64
 	if (r < 0)
 		return conn_break(c, err_prefix(err, r, "%s", c->peer));
 	return 0;
+}
+
+/* What the fault file says of a message that came: 1 it is lost, 0, or a broken connection. */
+static int conn_recv_fault(struct conn *c, const uint8_t *header, const struct wire_header *h,
+			   struct err *err)
+{
+	unsigned mask = 1u << FAULT_DO_CUT | (h->data_bytes == 0 ? 1u << FAULT_DO_DROP : 0);
+	struct fault f;
+
+	if (!fault_message(FAULT_NET_RECV, header, c->peer, mask, &f))
+		return 0;
+	if (f.action == FAULT_DO_DROP)
+		return 1;
+	shutdown(c->fd, SHUT_RDWR);
+	return conn_lost(c, ECONNRESET, err);
+}
+
+int conn_recv(struct conn *c, struct wire_header *ret, struct buf *fields, int64_t deadline_ms,
+	      struct err *err)
+{
+	uint8_t header[WIRE_HEADER_BYTES];
+	int r;
+
+	do {
+		r = conn_recv_one(c, header, ret, fields, deadline_ms, err);
+		if (r == 0 && fault_map)
+			r = conn_recv_fault(c, header, ret, err);
+	} while (r > 0);
+	return r;
 }
 
 bool conn_readable(struct conn *c)

@@ -27,6 +27,7 @@ struct conn {
 	uint32_t fields_max; /* small until the peer is authenticated */
 	bool broken;
 	struct buf out; /* reused for what is sent */
+	size_t lost_bytes; /* faults: data still to come that belongs to a lost message */
 };
 
 /* Addresses: "host:port", "[v6]:port", ":port" (any address, to listen).

@@ -2,8 +2,8 @@
  *
  * The chunkserver does all its file work through a `struct io`. Functions return 0 or a
  * non-negative result, or a negative code of common/err.h (from errno). io_real is the system;
- * io_faulty wraps another and fails chosen calls. The tables are immutable after set-up and
- * used from any thread.
+ * io_faulty (io_faulty.c) wraps another and fails chosen calls. The tables are immutable after
+ * set-up and used from any thread.
  */
 #ifndef CAIRN_COMMON_IO_H
 #define CAIRN_COMMON_IO_H
@@ -46,6 +46,9 @@ struct io {
 };
 
 extern const struct io io_real;
+/* For programs: io_real, or a table that does what the mapped fault file says (common/fault.h).
+ * Call once, after fault_setup(). */
+const struct io *io_system(void);
 
 /* One fault: the nth call (from 1) of `kind` whose path or file's path contains `match` (NULL:
  * any) fails with errno `eno`; with sticky, all later ones too. short_bytes > 0 with IO_PWRITE:
@@ -68,6 +71,7 @@ struct io_faulty {
 	atomic_uint seen[IO_FAULTS_MAX];
 	atomic_uint fired[IO_FAULTS_MAX]; /* how often each fault struck: assert on it */
 	unsigned n_faults;
+	bool mapped; /* the fault file is asked too */
 };
 
 void io_faulty_init(struct io_faulty *f, const struct io *below);
