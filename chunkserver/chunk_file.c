@@ -7,6 +7,7 @@
 
 #include "common/cleanup.h"
 #include "common/crc.h"
+#include "common/fault.h"
 
 enum { VERIFY_BLOCKS = 64 };
 
@@ -316,6 +317,7 @@ int chunk_file_write(const struct chunk_file *f, uint8_t *blocks, uint32_t offse
 	 * data whose checksum did not arrive is found and reconciled. */
 	r = f->io->pwrite(f->io, f->fd, blocks, (size_t)n * BLOCK_BYTES,
 			  f->data_offset + (uint64_t)first * BLOCK_BYTES);
+	FAULT_POINT(CS_WRITE_DATA, "");
 	if (r == 0)
 		r = f->io->pwrite(f->io, f->fd, new_sums, 4ull * n, sum_offset(first));
 	if (r < 0) {

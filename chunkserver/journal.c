@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "common/cleanup.h"
+#include "common/fault.h"
 
 enum { JOURNAL_AHEAD_BYTES = 32 << 10, JOURNAL_READ_RECORDS = 2048, JOURNAL_BATCH_MAX = 1024 };
 
@@ -270,6 +271,7 @@ int journal_begin(struct journal *j, journal_keep_fn keep, void *arg, bool clean
 			j->io->close(j->io, j->fd);
 		j->fd = fd;
 		j->end = end;
+		FAULT_POINT(CS_JOURNAL_ANEW, "");
 		r = j->io->sync_dir(j->io, j->dir);
 		if (r < 0) {
 			/* After a power loss the old journal may come back, without what would

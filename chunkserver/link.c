@@ -12,6 +12,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/conn.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 enum { LINK_WORKERS = 4, LINK_QUEUE_MAX = 4096, LINK_BACKOFF_MIN_MS = 100,
@@ -459,8 +460,10 @@ static int link_once(struct link *l, const char *master, struct err *err)
 		return r;
 	link_up(l, true);
 	r = link_register(l, err);
+	FAULT_POINT(CS_REGISTERED, "");
 	if (r == 0)
 		r = link_report(l, err);
+	FAULT_POINT(CS_REPORTED, "");
 	if (r == 0) {
 		log_info("registered with master %s", master);
 		r = link_serve(l, err);

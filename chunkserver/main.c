@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/conf.h"
 #include "common/conn.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 static struct {
@@ -95,6 +96,8 @@ static int settings_check(struct err *err)
 	if (o.master.n == 0)
 		return err_set(err, ERR_CONFIG, "master: none given");
 	log_setup(o.name, level);
+	if (fault_setup(o.name, err) < 0)
+		return err->code;
 	if (!o.host[0] && gethostname(host_name, sizeof(host_name) - 1) == 0) {
 		free(o.host);
 		o.host = strdup(host_name);
@@ -161,7 +164,7 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 
 int main(int argc, char **argv)
 {
-	struct store_options store_options = {.io = &io_real, .damaged = on_damaged};
+	struct store_options store_options = {.damaged = on_damaged};
 	_cleanup_fd_ int listen_fd = -1, signal_fd = -1;
 	char addr[ADDR_BYTES_MAX];
 	struct store *store = NULL;
@@ -179,6 +182,7 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		r = conn_listen(o.listen, &listen_fd, addr, &err);
 	if (r == 0) {
+		store_options.io = io_system();
 		store_options.dirs = o.data.items;
 		store_options.n_dirs = o.data.n;
 		store_options.reserve_bytes = (uint64_t)o.reserve_bytes;

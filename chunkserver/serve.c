@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/conn.h"
 #include "common/crc.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 enum {
@@ -36,6 +37,7 @@ struct pending {
 	uint32_t next_server;
 	int code; /* of the local part */
 	char text[TEXT_BYTES_MAX];
+	const char *place; /* in the chain, for its fault points */
 	struct range range; /* locked when it was applied here */
 	int64_t deadline_ms;
 };
@@ -118,6 +120,7 @@ static int finish_one(struct session *s, struct err *err)
 	if (code < 0 || p->code < 0) /* not on every member alike */
 		store_in_doubt(s->o->store, &p->range);
 	store_range_unlock(s->o->store, &p->range);
+	FAULT_POINT(CS_WRITE_ANSWER, p->place);
 	r = p->code < 0 ? answer(s, &p->h, p->code, p->text, 0, err)
 			: answer(s, &p->h, code, chain.text, server, err);
 	s->first = (s->first + 1) % WINDOW;
@@ -256,12 +259,14 @@ static int apply_write(struct session *s, const struct wire_header *h, const str
 	if (r < 0)
 		return r;
 	r = store_will_write(store, replica, err);
+	FAULT_POINT(CS_WRITE_JOURNALED, p->place);
 	if (r == 0) {
 		r = store_range_apply(store, &p->range)
 			    ? chunk_file_write(&file, s->blocks, m->offset, h->data_bytes,
 					       m->sums.data, &torn, err)
 			    : err_set(err, ERR_CHUNK_VERSION, "chunk %016llx was raised meanwhile",
 				      (unsigned long long)m->chunk);
+		FAULT_POINT(CS_WRITE_APPLIED, p->place);
 		store_did_write(store, replica);
 		if (r == 0 && (m->flags & WRITE_SYNC))
 			r = store_sync(store, replica, &file, err);
@@ -279,6 +284,7 @@ static struct pending *pending_new(struct session *s, const struct wire_header *
 	struct pending *p = &s->ring[(s->first + s->n) % WINDOW];
 
 	*p = (struct pending){.h = *h, .chunk = m->chunk, .version = m->version};
+	p->place = s->up->peer_role == ROLE_CLIENT ? "head" : m->n_chain > 0 ? "middle" : "tail";
 	if (m->n_chain > 0)
 		p->next_server = m->chain[0].server;
 	return p;
@@ -302,11 +308,14 @@ static int on_write(struct session *s, const struct wire_header *h, struct err *
 			return r;
 	}
 	p = pending_new(s, h, &m);
+	FAULT_POINT(CS_WRITE_RECEIVED, p->place);
 	code = lock_write(s, h, &m, p, &local);
+	FAULT_POINT(CS_WRITE_LOCKED, p->place);
 	if (m.n_chain > 0 && code == 0)
 		forward = forward_head(s, h, m, &chain);
 	r = receive_data(s, s->blocks + m.offset % BLOCK_BYTES, h->data_bytes, &forward, &chain,
 			 err);
+	FAULT_POINT(CS_WRITE_FORWARDED, p->place);
 	if (r < 0) {
 		store_range_unlock(s->o->store, &p->range);
 		while (s->n > 0) /* what is whole is answered for before the connection goes */
@@ -331,6 +340,7 @@ static int on_write(struct session *s, const struct wire_header *h, struct err *
 		}
 		r = finish_all(s, err); /* answers keep their order */
 		store_range_unlock(s->o->store, &p->range);
+		FAULT_POINT(CS_WRITE_ANSWER, p->place);
 		return r < 0 ? r : answer(s, h, code, local.text,
 					  code == ERR_PEER ? m.chain[0].server : 0, err);
 	}
@@ -502,6 +512,7 @@ static int on_sync(struct session *s, const struct wire_header *h, struct err *e
 	/* The others sync while this one does. */
 	if (m.n_chain > 0)
 		forward = forward_sync(s, h, m, &chain);
+	FAULT_POINT(CS_SYNC, "");
 	r = store_acquire(s->o->store, m.chunk, m.version, 0, deadline_in(s->o->io_timeout_ms),
 			  &replica, &file, &local);
 	if (r == 0) {
@@ -524,6 +535,7 @@ static int on_sync(struct session *s, const struct wire_header *h, struct err *e
 			local = chain;
 		}
 	}
+	FAULT_POINT(CS_SYNC_ANSWER, "");
 	return answer(s, h, r, local.text, server, err);
 }
 

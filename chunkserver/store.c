@@ -6,6 +6,7 @@
 #include <utlist.h>
 
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 /* ---- small parts ---- */
@@ -222,6 +223,7 @@ static int replica_create(struct store *s, uint64_t chunk, uint32_t version, uin
 		return err_set(err, ERR_NOMEM, "out of memory");
 	replica_path(r, version, path);
 	res = chunk_file_create(s->o.io, path, chunk, chunk_bits, &r->file, err);
+	FAULT_POINT(CS_CREATED, "");
 	if (res < 0) {
 		HASH_DEL(s->replicas, r);
 		free(r);

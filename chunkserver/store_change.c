@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/crc.h"
+#include "common/fault.h"
 
 enum { CHECK_WAIT_MS = 1000 };
 
@@ -76,6 +77,7 @@ static int raise_file(struct store *s, struct replica *r, const struct wire_chun
 	char from[PATH_ROOM], to[PATH_ROOM], dir[PATH_ROOM];
 	int res = replica_open(s, r, err);
 
+	FAULT_POINT(CS_RAISE, "");
 	if (res == 0 && (req->flags & RAISE_SETTLE) && r->unclean)
 		res = settle(&r->file, err);
 	if (res == 0 && req->length != CHUNK_LENGTH_KEEP)
@@ -90,6 +92,7 @@ static int raise_file(struct store *s, struct replica *r, const struct wire_chun
 		res = s->o.io->rename(s->o.io, from, to);
 	}
 	replica_dir(r, dir);
+	FAULT_POINT(CS_RAISE_RENAMED, "");
 	if (res == 0) {
 		r->version = req->new_version;
 		res = s->o.io->sync_dir(s->o.io, dir);
@@ -140,6 +143,7 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t dea
 	}
 	let_go(s, r);
 	pthread_mutex_unlock(&s->lock);
+	FAULT_POINT(CS_RAISE_ANSWER, "");
 	return res;
 }
 
@@ -160,7 +164,9 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *
 		end_ranges(r);
 		replica_close(s, r);
 		HASH_DEL(s->replicas, r);
+		FAULT_POINT(CS_DELETE, "");
 		res = s->o.io->unlink(s->o.io, path);
+		FAULT_POINT(CS_DELETED, "");
 		if (res < 0 && res != ERR_NOENT)
 			err_set(err, res, "%s: %s", path, err_text(res));
 		free(r);
@@ -277,7 +283,9 @@ int store_install(struct store *s, uint64_t chunk, uint32_t version, unsigned di
 	r->disk = &s->disks[disk];
 	replica_path(r, version, to);
 	replica_dir(r, dir);
+	FAULT_POINT(CS_PULL_INSTALL, "");
 	res = s->o.io->rename(s->o.io, path, to);
+	FAULT_POINT(CS_PULL_INSTALLED, "");
 	if (res == 0)
 		res = s->o.io->sync_dir(s->o.io, dir);
 	if (res == 0) {

@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/crc.h"
+#include "common/fault.h"
 
 enum {
 	WRITE_BACKOFF_FIRST_MS = 10,
@@ -133,8 +134,10 @@ static int piece_send(struct chunk_writer *w, struct conn *conn, unsigned i, str
 	r = wire_put_request(&conn->out, OP_WRITE, i, 0, &req, p->len);
 	if (r < 0)
 		return err_set(err, r, "%s: %s", conn->peer, err_text(r));
-	return conn_send(conn, buf_slice(&conn->out), w->data + p->at, p->len, ack_deadline(w),
-			 err);
+	FAULT_POINT(CLIENT_WRITE_SEND, "");
+	r = conn_send(conn, buf_slice(&conn->out), w->data + p->at, p->len, ack_deadline(w), err);
+	FAULT_POINT(CLIENT_WRITE_SENT, "");
+	return r;
 }
 
 static unsigned next_not_done(const struct chunk_writer *w, unsigned i)

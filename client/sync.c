@@ -10,6 +10,7 @@
 #include "client/result.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/fault.h"
 
 enum { SYNC_PARALLEL = 8 };
 
@@ -36,6 +37,7 @@ static int sync_send(struct cairn *fs, struct sync *s, bool fresh, bool *ret_poo
 
 	if (r < 0)
 		return r;
+	FAULT_POINT(CLIENT_SYNC, "");
 	req.n_chain = location_chain(&s->loc, req.chain);
 	buf_clear(&conn->out);
 	r = wire_put_request(&conn->out, OP_SYNC, 1, 0, &req, 0);

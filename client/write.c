@@ -11,6 +11,7 @@
 #include "client/result.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/fault.h"
 
 enum {
 	WROTE_CHUNKS_MAX = 64,
@@ -81,8 +82,10 @@ static int op_tell(struct write_op *op, uint64_t *ret_change, struct err *err)
 	int r;
 
 	client_cred(NULL, &req.cred);
+	FAULT_POINT(CLIENT_WRITE_DONE, "");
 	r = session_mutate(&op->fs->session, OP_WROTE, &req, &req.id, &rep, &fields,
 			   op->deadline_ms, err);
+	FAULT_POINT(CLIENT_WROTE, "");
 	if (r == ERR_NOENT)
 		return err_set(err, ERR_STALE, "inode %llx is gone",
 			       (unsigned long long)op->inode->number);

@@ -22,6 +22,7 @@
 
 #include "client/cairn.h"
 #include "common/cluster.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "fuse/ops.h"
 
@@ -287,7 +288,9 @@ int main(int argc, char **argv)
 	if (r != 0)
 		return r < 0;
 	log_setup(program, options.log_level);
-	r = cluster_find(program, options.masters, options.key_file, &cluster, &err);
+	r = fault_setup(program, &err);
+	if (r == 0)
+		r = cluster_find(program, options.masters, options.key_file, &cluster, &err);
 	if (r == 0) {
 		r = mount_options_fuse_args(&options, cluster.masters, &err);
 		if (r == 0)

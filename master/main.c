@@ -9,6 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/conf.h"
+#include "common/fault.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "master/master.h"
@@ -57,7 +58,10 @@ static int log_apply(void *arg, uint64_t index, struct slice entry, struct apply
 		     struct err *err)
 {
 	struct master *m = arg;
-	int r = apply_entry(m->st, index, entry, ret, err);
+	int r;
+
+	FAULT_POINT(MASTER_APPLY, "");
+	r = apply_entry(m->st, index, entry, ret, err);
 
 	if (r >= 0 && index > m->applied)
 		m->applied = index;
@@ -352,8 +356,10 @@ int main(int argc, char **argv)
 			    m->o.log_level);
 	if (r == 0 && m->o.heartbeat_ms * 2 > m->o.dead_after_ms)
 		r = err_set(&err, ERR_CONFIG, "dead_after: less than two heartbeats");
-	if (r == 0)
+	if (r == 0) {
 		log_setup(m->o.name, level);
+		r = fault_setup(m->o.name, &err);
+	}
 	if (r == 0)
 		r = auth_key_load(m->o.key_file, &m->key, &err);
 	if (r == 0) {

@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "master/master.h"
 
@@ -10,6 +11,7 @@ struct pending {
 	struct master *m;
 	void (*done)(struct master *m, void *arg, struct apply_result *result);
 	void *arg;
+	uint16_t number;
 };
 
 /* What an applied command asks the leader to carry out. */
@@ -27,6 +29,7 @@ static void proposed(void *arg, struct apply_result *result)
 	struct master *m = p->m;
 
 	m->in_flight--;
+	FAULT_POINT(MASTER_COMMITTED, cmd_name(p->number));
 	if (result && !m->stopping)
 		carry_out(m, result);
 	p->done(m, p->arg, result);
@@ -47,8 +50,9 @@ void master_propose(struct master *m, uint16_t number, const void *record,
 		done(m, arg, NULL);
 		return;
 	}
-	*p = (struct pending){.m = m, .done = done, .arg = arg};
+	*p = (struct pending){.m = m, .done = done, .arg = arg, .number = number};
 	m->in_flight++;
+	FAULT_POINT(MASTER_PROPOSE, cmd_name(number));
 	r = rlog_propose(m->log, buf_slice(&entry), proposed, p, &err);
 	if (r < 0) {
 		log_error("%s: not proposed: %s", cmd_name(number), err.text);

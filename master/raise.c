@@ -6,6 +6,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "master/master.h"
 
@@ -236,6 +237,7 @@ static void enter_fill(struct raise *x)
 {
 	struct part *source = best_source(x, PART_IDLE);
 
+	FAULT_POINT(MASTER_RAISE_FILL, "");
 	x->phase = PHASE_FILL;
 	x->filled = true;
 	x->serial = ++x->m->raises.fills;
@@ -326,6 +328,7 @@ static void enter_log(struct raise *x)
 	struct cmd_chunk_raise cmd = {.chunk = x->chunk};
 	int r = row_read(x);
 
+	FAULT_POINT(MASTER_RAISE_LOG, "");
 	x->phase = PHASE_LOG;
 	x->serial = 0;
 	if (r < 0) {
@@ -432,6 +435,7 @@ static void enter_confirm(struct raise *x)
 {
 	struct confirm *c = calloc(1, sizeof(*c));
 
+	FAULT_POINT(MASTER_RAISE_CONFIRM, "");
 	x->phase = PHASE_CONFIRM;
 	if (!c) {
 		retry_later(x, RAISE_RETRY_MS);
@@ -492,6 +496,7 @@ static void enter_mend(struct raise *x)
 {
 	struct part *source = best_source(x, PART_GOOD);
 
+	FAULT_POINT(MASTER_RAISE_MEND, "");
 	x->phase = PHASE_MEND;
 	if (!source) {
 		log_warn("chunk %016llx v%u: no member can be raised now",
@@ -582,6 +587,7 @@ static void enter_ask(struct raise *x)
 	struct part *settle;
 	int r = row_read(x);
 
+	FAULT_POINT(MASTER_RAISE_ASK, "");
 	x->phase = PHASE_ASK;
 	if (r < 0 || !x->row.pending_version) {
 		finish(x, r);

@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/conn.h"
+#include "common/fault_net.h"
 #include "common/log.h"
 
 struct server {
@@ -89,7 +90,7 @@ static void send_done(uv_write_t *req, int status)
 	free(s);
 }
 
-void peer_send(struct peer *p, const struct buf *message)
+static void peer_send_plain(struct peer *p, const struct buf *message)
 {
 	uv_buf_t b = uv_buf_init((char *)message->data, (unsigned)message->len);
 	struct send_req *s;
@@ -128,6 +129,24 @@ void peer_send(struct peer *p, const struct buf *message)
 	}
 }
 
+void peer_send(struct peer *p, const struct buf *message)
+{
+	unsigned mask = 1u << FAULT_DO_DROP | 1u << FAULT_DO_TWICE | 1u << FAULT_DO_CUT;
+	struct fault f;
+
+	if (fault_map && !p->closing && message->len >= WIRE_HEADER_BYTES &&
+	    fault_message(FAULT_NET_SEND, message->data, p->name, mask, &f)) {
+		if (f.action == FAULT_DO_DROP)
+			return;
+		if (f.action == FAULT_DO_CUT) {
+			peer_close(p, NULL);
+			return;
+		}
+		peer_send_plain(p, message);
+	}
+	peer_send_plain(p, message);
+}
+
 /* ---- receiving ---- */
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
@@ -162,6 +181,29 @@ static void peer_set_up(struct peer *p, const struct wire_header *h, struct slic
 	}
 }
 
+static void peer_handle(struct peer *p, const struct wire_header *h, struct slice fields)
+{
+	if (p->auth.state == AUTH_DONE)
+		p->server->handlers.message(p->server->handlers.arg, p, h, fields);
+	else
+		peer_set_up(p, h, fields);
+}
+
+/* How often a message that came is to be handled, as the fault file says. */
+static int received_times(struct peer *p, const uint8_t *header)
+{
+	unsigned mask = 1u << FAULT_DO_DROP | 1u << FAULT_DO_CUT;
+	struct fault f;
+
+	if (p->auth.state == AUTH_DONE)
+		mask |= 1u << FAULT_DO_TWICE;
+	if (!fault_message(FAULT_NET_RECV, header, p->name, mask, &f))
+		return 1;
+	if (f.action == FAULT_DO_CUT)
+		peer_close(p, NULL);
+	return f.action == FAULT_DO_TWICE ? 2 : 0;
+}
+
 /* One message at the front of `in`, if it is whole: 1 handled, 0 more bytes needed. */
 static int peer_next(struct peer *p)
 {
@@ -190,10 +232,8 @@ static int peer_next(struct peer *p)
 		return 0;
 	}
 	p->in_pos += WIRE_HEADER_BYTES + h.fields_bytes;
-	if (p->auth.state == AUTH_DONE)
-		p->server->handlers.message(p->server->handlers.arg, p, &h, fields);
-	else
-		peer_set_up(p, &h, fields);
+	for (int times = fault_map ? received_times(p, at) : 1; times > 0 && !p->closing; times--)
+		peer_handle(p, &h, fields);
 	return !p->closing;
 }
 

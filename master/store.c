@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/fault.h"
 
 enum {
 	STORE_BLOOM_BITS = 10,
@@ -232,7 +233,9 @@ static void *store_thread(void *arg)
 		pthread_mutex_unlock(&s->lock);
 		batch = leveldb_writebatch_create();
 		state_frozen_visit(s->batch, batch_row, batch);
+		FAULT_POINT(MASTER_STORE_WRITE, "");
 		leveldb_write(s->db, s->write, batch, &error);
+		FAULT_POINT(MASTER_STORE_WRITTEN, "");
 		leveldb_writebatch_destroy(batch);
 		pthread_mutex_lock(&s->lock);
 		if (error)
