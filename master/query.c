@@ -74,21 +74,34 @@ struct page {
 	bool full;
 };
 
-static int page_add(struct state *st, struct page *page, struct slice name, uint64_t inode,
+static int page_put(struct state *st, struct page *page, struct slice name, uint64_t inode,
 		    uint64_t cookie)
 {
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_dirent e = {.cookie = cookie, .name = name};
 	struct row_inode row;
-	size_t before = page->out->len;
 	int r = ns_inode(st, inode, &row, &backing);
 
 	if (r < 0)
 		return r == ERR_NOENT ? ERR_CORRUPT : r;
 	ns_attr(inode, &row, &e.attr);
 	WIRE_LIST_PUT(wire_dirent, page->out, &e);
-	if (buf_status(page->out) < 0)
-		return ERR_NOMEM;
+	return buf_status(page->out);
+}
+
+/* Adds the names of one cookie. They go out together or not at all, as the next page begins behind
+ * the last cookie: those that come first on a page go out even when they are more than it may hold
+ * (DENTRIES_PER_HASH_MAX names at most). */
+static int page_add(struct state *st, struct page *page, const struct row_dentries *row,
+		    uint64_t cookie)
+{
+	size_t before = page->out->len;
+	int r = 0;
+
+	for (int i = 0; i < row->n_entries && r == 0; i++)
+		r = page_put(st, page, row->entries[i].name, row->entries[i].inode, cookie);
+	if (r < 0)
+		return r;
 	if (page->n > 0 && page->out->len > page->max) {
 		page->out->len = before;
 		page->full = true;
@@ -98,25 +111,21 @@ static int page_add(struct state *st, struct page *page, struct slice name, uint
 	return 0;
 }
 
-/* All names of one hash share a cookie: they go out together or not at all. */
-static int page_add_slot(struct state *st, struct page *page, struct slice key, struct slice value)
+static int page_add_dot(struct state *st, struct page *page, struct slice name, uint64_t inode,
+			uint64_t cookie)
+{
+	struct row_dentries row = {.n_entries = 1, .entries = {{.name = name, .inode = inode}}};
+	return page_add(st, page, &row, cookie);
+}
+
+static int page_add_row(struct state *st, struct page *page, struct slice key, struct slice value)
 {
 	struct cursor c = cursor_slice(value);
 	struct row_dentries row;
-	size_t before = page->out->len;
-	unsigned n_before = page->n;
-	int r = 0;
 
 	if (key.len != 17 || row_dentries_get(&c, &row) < 0)
 		return ERR_CORRUPT;
-	for (int i = 0; i < row.n_entries && r == 0 && !page->full; i++)
-		r = page_add(st, page, row.entries[i].name, row.entries[i].inode,
-			     get_be64(key.data + 9));
-	if (page->full && n_before > 0) {
-		page->out->len = before;
-		page->n = n_before;
-	}
-	return r;
+	return page_add(st, page, &row, get_be64(key.data + 9));
 }
 
 int query_readdir(struct state *st, const struct wire_readdir *req,
@@ -139,9 +148,9 @@ int query_readdir(struct state *st, const struct wire_readdir *req,
 	if (page.max > READDIR_BYTES_MAX)
 		page.max = READDIR_BYTES_MAX;
 	if (req->cookie < 1)
-		r = page_add(st, &page, SLICE_LIT("."), req->inode, 1);
+		r = page_add_dot(st, &page, SLICE_LIT("."), req->inode, 1);
 	if (r == 0 && req->cookie < 2 && !page.full)
-		r = page_add(st, &page, SLICE_LIT(".."), dir.parent, 2);
+		r = page_add_dot(st, &page, SLICE_LIT(".."), dir.parent, 2);
 	if (r == 0)
 		r = state_iter_open(st, key_slice(&prefix), key_slice(&start), &it);
 	while (r == 0 && !page.full) {
@@ -151,7 +160,7 @@ int query_readdir(struct state *st, const struct wire_readdir *req,
 			ret->eof = more == 0;
 			break;
 		}
-		r = page_add_slot(st, &page, key, value);
+		r = page_add_row(st, &page, key, value);
 	}
 	state_iter_close(it);
 	if (r < 0)
