@@ -26,6 +26,13 @@ static bool member_of(const struct row_member *list, unsigned n, uint32_t server
 	return false;
 }
 
+/* Ids are given out in order, and servers are never forgotten. */
+static int server_check(struct apply *a, uint32_t server)
+{
+	return server > 0 && server < a->meta.next_server
+		       ? 0 : apply_refuse(a, ERR_INVAL, "there is no chunkserver %u", server);
+}
+
 static int chunk_get(struct apply *a, uint64_t chunk, struct row_chunk *ret)
 {
 	_cleanup_buf_ struct buf backing = {0}; /* the row has no slices: it may go */
@@ -54,7 +61,8 @@ static int garbage_put(struct apply *a, uint32_t server, uint64_t chunk, uint32_
 
 	if (r < 0)
 		return r;
-	row.not_before.sec += grace_s;
+	if (row.not_before.sec <= INT64_MAX - grace_s)
+		row.not_before.sec += grace_s;
 	state_put_row_on_server(a->st, key_garbage(server, chunk), &row);
 	a->meta.garbage++;
 	a->res->garbage = true;
@@ -134,12 +142,15 @@ int chunk_create(struct apply *a, uint64_t inode, const struct row_inode *file, 
 		.inode = inode, .index = index, .cut = CHUNK_LENGTH_KEEP,
 	};
 	struct row_file_chunk ref = {.chunk = a->meta.next_chunk++};
-	int r;
+	int r = 0;
 
-	for (unsigned i = 0; i < n_members; i++)
+	for (unsigned i = 0; i < n_members && r == 0; i++) {
+		r = server_check(a, members[i].server);
 		if (!member_of(row.members, row.n_members, members[i].server))
 			row.members[row.n_members++] = members[i];
-	r = chunk_store(a, ref.chunk, NULL, &row);
+	}
+	if (r == 0)
+		r = chunk_store(a, ref.chunk, NULL, &row);
 	if (r < 0)
 		return r;
 	state_put_row_file_chunk(a->st, key_file_chunk(inode, index), &ref);
@@ -321,7 +332,9 @@ int apply_chunk_raise(struct apply *a, const struct cmd_chunk_raise *m, struct w
 	for (unsigned i = 0; i < m->n_joining; i++) {
 		_cleanup_buf_ struct buf backing = {0};
 		struct key doomed = key_garbage(m->joining[i].server, m->chunk);
-		r = state_get(a->st, key_slice(&doomed), &backing);
+		r = server_check(a, m->joining[i].server);
+		if (r == 0)
+			r = state_get(a->st, key_slice(&doomed), &backing);
 		if (r < 0)
 			return r;
 		/* A deletion of its old replica may be on the way: it would take the new one. */
@@ -371,11 +384,12 @@ int apply_chunk_raised(struct apply *a, const struct cmd_chunk_raised *m, struct
 
 int apply_garbage(struct apply *a, const struct cmd_garbage *m, struct wire_empty *rep)
 {
-	for (unsigned i = 0; i < m->n_have; i++) {
+	int r = server_check(a, m->server);
+
+	for (unsigned i = 0; i < m->n_have && r == 0; i++) {
 		struct row_chunk row;
-		int r;
 		/* A chunk this state never gave out is not garbage: the state may be an old one. */
-		if (m->have[i].id >= a->meta.next_chunk)
+		if (m->have[i].id == 0 || m->have[i].id >= a->meta.next_chunk)
 			return ERR_INVAL;
 		r = chunk_get(a, m->have[i].id, &row);
 		if (r < 0)
@@ -388,10 +402,8 @@ int apply_garbage(struct apply *a, const struct cmd_garbage *m, struct wire_empt
 		else
 			r = garbage_put(a, m->server, m->have[i].id, m->have[i].version,
 					m->grace_s);
-		if (r < 0)
-			return r;
 	}
-	return 0;
+	return r;
 }
 
 int apply_server_register(struct apply *a, const struct cmd_server_register *m,

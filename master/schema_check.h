@@ -1,11 +1,15 @@
-/* Checks the invariants at the top of master/schema.h over a whole state. */
+/* Checks the invariants at the top of master/schema.h over a whole state.
+ *
+ * Each row is read once, and a few rows again that something is wrong with. Memory: 24 bytes for
+ * each inode, chunk and session, twice that for a moment while a table grows: about 70 MB for a
+ * million files of one chunk. */
 #ifndef CAIRN_MASTER_SCHEMA_CHECK_H
 #define CAIRN_MASTER_SCHEMA_CHECK_H
 
 #include "master/state.h"
 
 /* Appends a line for each thing that is wrong to `report` (at most `max` lines). Returns how many
- * there are, or negative for a storage error. Reads every row: for tests and offline checks. */
+ * there are, or negative: a storage error, or no memory. */
 int schema_check(struct state *st, struct buf *report, unsigned max);
 
 /* Every row as a line of text, in key order. */
