@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "chunkserver/pull.h"
+#include "chunkserver/raise.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/conn.h"
@@ -171,7 +172,7 @@ static int run_command(struct link *l, const struct item *cmd, struct buf *out, 
 	case OP_CHUNK_RAISE:
 		r = wire_chunk_raise_get(&c, &req.raise);
 		if (r == 0)
-			r = store_raise(l->store, &req.raise, deadline_in(2000), &state, err);
+			r = raise_chunk(l->store, l->o.key, l->o.name, &req.raise, &state, err);
 		break;
 	case OP_CHUNK_PULL:
 		r = wire_chunk_pull_get(&c, &req.pull);

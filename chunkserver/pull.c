@@ -2,9 +2,9 @@
 
 #include <stdlib.h>
 
+#include "chunkserver/fetch.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/conn.h"
 #include "common/crc.h"
 #include "common/log.h"
 
@@ -53,28 +53,14 @@ static int own_block(struct pull *p, uint32_t block, uint8_t *ret)
 }
 
 /* Blocks first .. first+n-1 from the source, verified against its table. */
-static int fetch_blocks(struct pull *p, uint32_t first, uint32_t n, uint8_t *ret, struct err *err)
+static int fetch_verified(struct pull *p, uint32_t first, uint32_t n, uint8_t *ret,
+			  struct err *err)
 {
-	_cleanup_buf_ struct buf out = {0}, fields = {0};
 	struct wire_read req = {.chunk = p->req->chunk, .version = p->req->source_version,
 				.offset = first * BLOCK_BYTES, .len = n * BLOCK_BYTES,
 				.flags = READ_STABLE};
-	struct wire_read_reply rep;
-	struct wire_header h;
-	int64_t deadline = deadline_in(PULL_IO_MS);
-	int r = wire_put_request(&out, OP_READ, p->source->next_id++, 0, &req, 0);
+	int r = fetch_blocks(p->source, &req, ret, NULL, deadline_in(PULL_IO_MS), err);
 
-	if (r == 0)
-		r = conn_send(p->source, buf_slice(&out), NULL, 0, deadline, err);
-	if (r == 0)
-		r = conn_recv(p->source, &h, &fields, deadline, err);
-	if (r == 0)
-		r = wire_get_reply(&h, buf_slice(&fields), &rep, NULL, err);
-	if (r == 0 && h.data_bytes != n * BLOCK_BYTES)
-		r = err_set(err, ERR_PROTOCOL, "%s: sent %u bytes for %u", p->source->peer,
-			    h.data_bytes, n * BLOCK_BYTES);
-	if (r == 0)
-		r = conn_recv_data(p->source, ret, h.data_bytes, deadline, err);
 	if (r == 0 && crc_sums_check(p->sums.data + 4ull * first, ret, 0, n * BLOCK_BYTES) >= 0)
 		r = err_set(err, ERR_CHECKSUM, "%s: chunk %016llx changed or is damaged",
 			    p->source->peer, (unsigned long long)p->req->chunk);
@@ -103,7 +89,7 @@ static int copy_blocks(struct pull *p, struct err *err)
 		       !own_block(p, at + n, p->data))
 			n++;
 		if (n > 0) {
-			r = fetch_blocks(p, at, n, p->data, err);
+			r = fetch_verified(p, at, n, p->data, err);
 			if (r == 0)
 				r = put_blocks(p, at, n, p->data, err);
 			at += n;

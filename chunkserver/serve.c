@@ -374,7 +374,7 @@ static int send_stable(struct session *s, const struct wire_header *h, const str
 		r = chunk_file_read(file, m->offset, m->len, s->blocks, sums, &len, &local);
 		store_range_unlock(s->o->store, &range);
 	}
-	if (r == ERR_CHECKSUM || r == ERR_IO)
+	if ((r == ERR_CHECKSUM || r == ERR_IO) && !(m->flags & READ_RECOVER))
 		store_damaged(s->o->store, replica);
 	if (r < 0)
 		return answer(s, h, r, local.text, 0, err);
@@ -407,6 +407,21 @@ static int send_pages(struct session *s, const struct wire_header *h, const stru
 					  deadline_in(s->o->io_timeout_ms), err);
 }
 
+static int acquire_for_read(struct session *s, const struct wire_read *m, struct replica **ret,
+			    struct chunk_file *ret_file, struct err *err)
+{
+	int64_t deadline = deadline_in(s->o->io_timeout_ms);
+
+	if (!(m->flags & READ_RECOVER))
+		return store_acquire(s->o->store, m->chunk, m->version, 0, deadline, ret, ret_file,
+				     err);
+	/* What is not known to be current is for the members that settle it among themselves. */
+	if (s->up->peer_role != ROLE_CHUNKSERVER || !(m->flags & READ_STABLE))
+		return err_set(err, ERR_PERM, "READ_RECOVER is for chunkservers, and stable");
+	return store_acquire_unclean(s->o->store, m->chunk, m->version, deadline, ret, ret_file,
+				     err);
+}
+
 static int on_read(struct session *s, const struct wire_header *h, struct err *err)
 {
 	struct cursor c = cursor_slice(buf_slice(&s->fields));
@@ -421,8 +436,7 @@ static int on_read(struct session *s, const struct wire_header *h, struct err *e
 		       m.len > DATA_BYTES_MAX || m.offset > 1u << CHUNK_BITS_MAX))
 		r = ERR_PROTOCOL;
 	if (r == 0)
-		r = store_acquire(s->o->store, m.chunk, m.version, 0,
-				  deadline_in(s->o->io_timeout_ms), &replica, &file, &local);
+		r = acquire_for_read(s, &m, &replica, &file, &local);
 	if (r < 0)
 		return answer(s, h, r, local.text, 0, err);
 	if ((uint64_t)m.offset + m.len > 1ull << file.chunk_bits)

@@ -79,7 +79,8 @@ void replica_text(const struct replica *r, struct wire_have *ret)
 {
 	*ret = (struct wire_have){.id = r->chunk, .version = r->version,
 				  .flags = (uint8_t)((r->unclean ? HAVE_UNCLEAN : 0) |
-						     (r->damaged ? HAVE_DAMAGED : 0))};
+						     (r->damaged ? HAVE_DAMAGED : 0) |
+						     (r->torn ? HAVE_TORN : 0))};
 }
 
 int replica_open(struct store *s, struct replica *r, struct err *err)
@@ -248,6 +249,25 @@ int replica_wait(struct store *s, uint64_t chunk, int64_t deadline_ms, struct re
 	}
 }
 
+/* Counts a user of r's file, which is opened. Lock held. */
+static int replica_use(struct store *s, struct replica *r, struct chunk_file *ret_file,
+		       struct err *err)
+{
+	int res = replica_open(s, r, err);
+
+	if (res < 0 && !r->damaged) {
+		struct wire_have have;
+		r->damaged = true;
+		replica_text(r, &have);
+		s->o.damaged(s->o.arg, &have);
+	}
+	if (res < 0)
+		return res;
+	r->users++;
+	*ret_file = r->file;
+	return 0;
+}
+
 int store_acquire(struct store *s, uint64_t chunk, uint32_t version, uint8_t create_bits,
 		  int64_t deadline_ms, struct replica **ret, struct chunk_file *ret_file,
 		  struct err *err)
@@ -269,20 +289,32 @@ int store_acquire(struct store *s, uint64_t chunk, uint32_t version, uint8_t cre
 	if (res == 0 && r->unclean)
 		res = err_set(err, ERR_CHUNK_PENDING, "chunk %016llx v%u must be compared first",
 			      (unsigned long long)chunk, version);
-	if (res == 0) {
-		res = replica_open(s, r, err);
-		if (res < 0 && !r->damaged) {
-			struct wire_have have;
-			r->damaged = true;
-			replica_text(r, &have);
-			s->o.damaged(s->o.arg, &have);
-		}
-	}
-	if (res == 0) {
-		r->users++;
+	if (res == 0)
+		res = replica_use(s, r, ret_file, err);
+	if (res == 0)
 		*ret = r;
-		*ret_file = r->file;
-	}
+	pthread_mutex_unlock(&s->lock);
+	return res;
+}
+
+int store_acquire_unclean(struct store *s, uint64_t chunk, uint32_t version, int64_t deadline_ms,
+			  struct replica **ret, struct chunk_file *ret_file, struct err *err)
+{
+	struct replica *r = NULL;
+	int res;
+
+	pthread_mutex_lock(&s->lock);
+	res = replica_wait(s, chunk, deadline_ms, &r);
+	/* Its own raise may have come before. */
+	if (res == 0 && r->version != version && r->version != version + 1)
+		res = ERR_CHUNK_VERSION;
+	if (res < 0)
+		err_set(err, res, "chunk %016llx v%u: %s", (unsigned long long)chunk, version,
+			err_text(res));
+	else
+		res = replica_use(s, r, ret_file, err);
+	if (res == 0)
+		*ret = r;
 	pthread_mutex_unlock(&s->lock);
 	return res;
 }

@@ -13,6 +13,7 @@
 
 #include "chunkserver/chunk_file.h"
 #include "chunkserver/journal.h"
+#include "chunkserver/settle.h"
 #include "common/io.h"
 #include "common/wire.h"
 
@@ -55,6 +56,10 @@ void store_space(struct store *s, struct wire_cs_heartbeat *ret);
 int store_acquire(struct store *s, uint64_t chunk, uint32_t version, uint8_t create_bits,
 		  int64_t deadline_ms, struct replica **ret, struct chunk_file *ret_file,
 		  struct err *err);
+/* As store_acquire, to help another member that was open at a crash: a replica that was too will do,
+ * and the next version. Only blocks that verify may be taken from it. */
+int store_acquire_unclean(struct store *s, uint64_t chunk, uint32_t version, int64_t deadline_ms,
+			  struct replica **ret, struct chunk_file *ret_file, struct err *err);
 void store_release(struct store *s, struct replica *r);
 
 /* Locks blocks first..last for a write. wait false: ERR_BUSY at once when others write there. */
@@ -80,7 +85,9 @@ void store_sync_all(struct store *s);
 /* Blocks do not verify or cannot be read. */
 void store_damaged(struct store *s, struct replica *r);
 
-int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t deadline_ms,
+/* others: where blocks may be whole that do not verify here (RAISE_SETTLE); NULL: nowhere. */
+int store_raise(struct store *s, const struct wire_chunk_raise *req,
+		const struct settle_source *others, int64_t deadline_ms,
 		struct wire_chunk_state *ret, struct err *err);
 int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err);
 /* What is here, to be compared with other replicas. ERR_BUSY: it is being written or changed, or was

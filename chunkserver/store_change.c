@@ -5,7 +5,6 @@
 #include <utlist.h>
 
 #include "common/clock.h"
-#include "common/crc.h"
 #include "common/fault.h"
 
 enum { CHECK_WAIT_MS = 1000 };
@@ -48,38 +47,16 @@ static void end_ranges(struct replica *r)
 	}
 }
 
-/* Gives blocks that do not verify the checksum of what they hold. */
-static int settle(const struct chunk_file *f, struct err *err)
-{
-	uint64_t length;
-	uint8_t block[BLOCK_BYTES], sum[4];
-	int r = chunk_file_length(f, &length, err);
-
-	for (uint32_t i = 0; r == 0 && i < length / BLOCK_BYTES; i++) {
-		size_t n;
-		struct err local = {0};
-		r = chunk_file_read(f, i * BLOCK_BYTES, BLOCK_BYTES, block, sum, &n, &local);
-		if (r != ERR_CHECKSUM)
-			continue;
-		if (f->io->pread(f->io, f->fd, block, BLOCK_BYTES,
-				 f->data_offset + (uint64_t)i * BLOCK_BYTES) != BLOCK_BYTES)
-			return err_set(err, ERR_IO, "chunk %016llx: cannot read block %u",
-				       (unsigned long long)f->chunk, i);
-		crc_sums(sum, block, 0, BLOCK_BYTES);
-		r = f->io->pwrite(f->io, f->fd, sum, sizeof(sum), FORMAT_SUMS_OFFSET + 4ull * i);
-	}
-	return r;
-}
-
 static int raise_file(struct store *s, struct replica *r, const struct wire_chunk_raise *req,
-		      struct wire_chunk_state *ret, struct err *err)
+		      const struct settle_source *others, struct wire_chunk_state *ret,
+		      struct err *err)
 {
 	char from[PATH_ROOM], to[PATH_ROOM], dir[PATH_ROOM];
 	int res = replica_open(s, r, err);
 
 	FAULT_POINT(CS_RAISE, "");
 	if (res == 0 && (req->flags & RAISE_SETTLE) && r->unclean)
-		res = settle(&r->file, err);
+		res = settle_file(&r->file, others, err);
 	if (res == 0 && req->length != CHUNK_LENGTH_KEEP)
 		res = chunk_file_truncate(&r->file, req->length, err);
 	if (res == 0)
@@ -107,7 +84,8 @@ static int raise_file(struct store *s, struct replica *r, const struct wire_chun
 	return res;
 }
 
-int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t deadline_ms,
+int store_raise(struct store *s, const struct wire_chunk_raise *req,
+		const struct settle_source *others, int64_t deadline_ms,
 		struct wire_chunk_state *ret, struct err *err)
 {
 	struct replica *r = NULL;
@@ -132,14 +110,16 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req, int64_t dea
 		return err && err->text[0] ? res : err_set(err, res, "chunk %016llx: %s",
 							   (unsigned long long)req->chunk,
 							   err_text(res));
-	res = raise_file(s, r, req, ret, err);
-	/* Settled, cut or written over, it may be whole now; rot stays known as such. */
-	if (res == 0 && r->damaged)
+	res = raise_file(s, r, req, others, ret, err);
+	/* Settled, cut or written over, it may be whole now; what is not stays known as such. */
+	if (res == 0 && (r->damaged || r->torn))
 		res = chunk_file_verify(&r->file, &bad, NULL);
 	pthread_mutex_lock(&s->lock);
 	if (res == 0) {
-		r->dirty = r->name_dirty = r->unclean = r->in_doubt = false;
-		r->damaged = bad > 0;
+		r->dirty = r->name_dirty = r->in_doubt = false;
+		r->damaged = r->damaged && bad > 0;
+		/* Torn, it is compared once more if the master forgets what it knew. */
+		r->unclean = r->torn = r->torn && bad > 0;
 	}
 	let_go(s, r);
 	pthread_mutex_unlock(&s->lock);
@@ -292,7 +272,8 @@ int store_install(struct store *s, uint64_t chunk, uint32_t version, unsigned di
 		end_ranges(r);
 		replica_close(s, r);
 		r->version = version;
-		r->unclean = r->damaged = r->in_doubt = r->dirty = r->name_dirty = false;
+		r->unclean = r->torn = r->damaged = r->in_doubt = false;
+		r->dirty = r->name_dirty = false;
 		if (old[0])
 			s->o.io->unlink(s->o.io, old);
 	} else {

@@ -76,9 +76,11 @@ static void recover(struct store *s, const struct journal_names *names)
 			continue;
 		r->unclean = true;
 		r->dirty = r->journaled = r->name_dirty = true;
-		if (replica_open(s, r, &err) < 0 || chunk_file_verify(&r->file, &bad, &err) < 0 ||
-		    bad > 0)
+		/* Data and checksum do not change in one step: what does not verify now was being
+		 * written, and its neighbours were not. */
+		if (replica_open(s, r, &err) < 0 || chunk_file_verify(&r->file, &bad, &err) < 0)
 			r->damaged = true;
+		r->torn = bad > 0;
 		log_info("chunk %016llx v%u was open at the crash: %u blocks do not verify%s%s",
 			 (unsigned long long)r->chunk, r->version, bad, err.text[0] ? ": " : "",
 			 err.text);

@@ -15,7 +15,10 @@ struct replica {
 	uint32_t version;
 	struct disk *disk;
 	struct chunk_file file; /* fd -1: not open */
-	bool unclean, damaged, in_doubt, gone;
+	bool unclean; /* was open at a crash: serves nobody before it is compared */
+	bool torn;    /* unclean, and blocks that were being written then do not verify */
+	bool damaged; /* blocks do not verify that nobody was writing, or it cannot be read */
+	bool in_doubt;
 	bool alone;	  /* a raise, delete or install has it */
 	unsigned users;	  /* local reads and writes */
 	unsigned writers; /* those between will_write and did_write */

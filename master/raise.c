@@ -151,19 +151,22 @@ static struct cs *part_cs(const struct part *p)
 
 static uint8_t marks_of(struct raise *x, uint32_t server)
 {
-	return csreg_marked(&x->m->servers, x->chunk, server) & (MARK_UNCLEAN | MARK_DAMAGED);
+	return csreg_marked(&x->m->servers, x->chunk, server) &
+	       (MARK_UNCLEAN | MARK_TORN | MARK_DAMAGED);
 }
 
-/* The best member to copy from, among those in `state`: unmarked before unclean before damaged. */
+/* The best member to copy from, among those in `state`: unmarked before unclean before torn before
+ * damaged. */
 static struct part *best_source(struct raise *x, enum part_state state)
 {
 	struct part *best = NULL;
-	unsigned best_rank = 8;
+	unsigned best_rank = 16;
 
 	for (unsigned i = 0; i < x->n_parts; i++) {
 		struct part *p = &x->parts[i];
 		unsigned marks = marks_of(x, p->server);
-		unsigned rank = (marks & MARK_DAMAGED ? 4 : 0) + (marks & MARK_UNCLEAN ? 2 : 0);
+		unsigned rank = (marks & MARK_DAMAGED ? 8 : 0) + (marks & MARK_TORN ? 4 : 0) +
+				(marks & MARK_UNCLEAN ? 2 : 0);
 		if (p->joining || p->state != state || !cs_up(part_cs(p)))
 			continue;
 		if (state == PART_GOOD && !p->answer.present)
@@ -564,19 +567,33 @@ static bool member_expected(struct raise *x)
 	return false;
 }
 
+/* Where a member that settles looks for blocks that do not verify on it. */
+static void add_others(struct raise *x, const struct part *settle, struct wire_chunk_raise *req)
+{
+	for (unsigned i = 0; i < x->n_parts && req->n_others < REPLICAS_MAX; i++) {
+		const struct part *p = &x->parts[i];
+		if (p != settle && !p->joining && cs_up(part_cs(p)))
+			req->others[req->n_others++] = (struct wire_replica){
+				.server = p->server, .addr = slice_str(part_cs(p)->addr)};
+	}
+}
+
 static void ask(struct raise *x, struct part *p, bool settle)
 {
+	int64_t timeout_ms = settle ? RAISE_MEND_MS : x->m->o.raise_timeout_ms;
 	struct wire_chunk_raise req = {
 		.chunk = x->chunk, .version = x->row.version, .length = x->row.cut,
 		.new_version = x->row.pending_version,
 		.flags = (x->row.flags & CHUNK_WRITTEN) | (settle ? RAISE_SETTLE : 0),
 	};
 
+	if (settle)
+		add_others(x, p, &req);
 	p->state = PART_ASKED;
 	p->mended = settle;
 	x->outstanding++;
 	if (!cs_up(part_cs(p)) || cs_call(&x->m->servers, part_cs(p), OP_CHUNK_RAISE, &req,
-					  x->m->o.raise_timeout_ms, ask_done, p) < 0) {
+					  timeout_ms, ask_done, p) < 0) {
 		x->outstanding--;
 		p->state = PART_FAILED;
 	}
@@ -598,10 +615,11 @@ static void enter_ask(struct raise *x)
 		return;
 	}
 	ask_prepare(x);
-	/* Every member was open at a crash: the best one's content counts. Never that of one whose
-	 * checksums say that it is damaged: that would make the damage valid. */
+	/* Every member was open at a crash: the best one's content counts, with blocks that do not
+	 * verify on it from the others. Never that of one that is known to be damaged: that would
+	 * make the damage valid. */
 	settle = best_source(x, PART_IDLE);
-	if (settle && settle->marks != MARK_UNCLEAN)
+	if (settle && (!(settle->marks & MARK_UNCLEAN) || (settle->marks & MARK_DAMAGED)))
 		settle = NULL;
 	x->outstanding = 1;
 	for (unsigned i = 0; i < x->n_parts; i++)

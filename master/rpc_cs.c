@@ -146,6 +146,16 @@ static void on_register(struct master *m, struct peer *peer, const struct wire_h
 
 /* ---- what a server has ---- */
 
+/* What a report says against a replica. Rot weighs more than what a crash left. */
+static uint8_t marks_for(const struct wire_have *have)
+{
+	if (have->flags & HAVE_DAMAGED)
+		return MARK_DAMAGED;
+	if (have->flags & HAVE_TORN)
+		return MARK_UNCLEAN | MARK_TORN;
+	return have->flags & HAVE_UNCLEAN ? MARK_UNCLEAN : 0;
+}
+
 /* A replica that should be there and is not, or is not to be trusted: compared soon. */
 static void replica_suspect(struct master *m, struct cs *cs, uint64_t chunk, uint8_t mark,
 			    const char *what)
@@ -207,9 +217,8 @@ static void replica_check(struct master *m, struct cs *cs, const struct wire_hav
 	}
 	/* A raise that runs settles what is here; what is known against it counts all the same. */
 	if (row.pending_version && have->version <= row.pending_version) {
-		if (is_member(&row, cs->id) && (have->flags & (HAVE_UNCLEAN | HAVE_DAMAGED)))
-			csreg_mark(&m->servers, have->id, cs->id,
-				   have->flags & HAVE_DAMAGED ? MARK_DAMAGED : MARK_UNCLEAN);
+		if (is_member(&row, cs->id) && marks_for(have))
+			csreg_mark(&m->servers, have->id, cs->id, marks_for(have));
 		return;
 	}
 	if (!is_member(&row, cs->id) || have->version > row.version)
@@ -218,8 +227,10 @@ static void replica_check(struct master *m, struct cs *cs, const struct wire_hav
 		replica_suspect(m, cs, have->id, MARK_DAMAGED, "has an old version");
 	else if (have->flags & HAVE_DAMAGED)
 		replica_suspect(m, cs, have->id, MARK_DAMAGED, "checksum mismatch or unreadable");
-	else if (have->flags & HAVE_UNCLEAN)
-		replica_suspect(m, cs, have->id, MARK_UNCLEAN, "was open at a crash");
+	else if (marks_for(have))
+		replica_suspect(m, cs, have->id, marks_for(have),
+				have->flags & HAVE_TORN ? "was open at a crash, blocks are torn"
+							: "was open at a crash");
 }
 
 /* ---- digests ---- */

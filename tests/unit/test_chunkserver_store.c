@@ -161,7 +161,7 @@ static void test_a_crash_makes_open_chunks_suspect(void **state)
 	assert_int_equal(n, 1);
 	assert_int_equal(list[0].flags, HAVE_UNCLEAN);
 	/* The master has compared it: it serves again, under a new version. */
-	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), 0);
 	assert_int_equal(answer.present, 1);
 	assert_int_equal(answer.length, BLOCK_BYTES);
 	assert_int_equal(read_block(2, 0, &fill, &err), 0);
@@ -172,35 +172,142 @@ static void test_a_crash_makes_open_chunks_suspect(void **state)
 	assert_int_equal(read_block(2, 0, &fill, &err), 0);
 }
 
-static void test_a_torn_block_is_found_and_can_be_settled(void **state)
+/* Bytes at a place of the chunk's data, behind the store's back. */
+static void overwrite(uint32_t version, uint32_t offset, const char *bytes)
+{
+	char path[200], name[64];
+	int fd;
+
+	format_name_put(name, CHUNK, version);
+	snprintf(path, sizeof(path), "%s/chunks/%s", disk, name);
+	fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, bytes, strlen(bytes), format_data_offset(BITS) + offset),
+			 strlen(bytes));
+	close(fd);
+}
+
+static uint8_t flags_now(void)
+{
+	_cleanup_free_ struct wire_have *list = NULL;
+	size_t n;
+
+	assert_int_equal(store_list(store, &list, &n), 0);
+	assert_int_equal(n, 1);
+	return list[0].flags;
+}
+
+/* Another replica, which has block 1 whole and nothing else. */
+static int fetch_block_1(void *arg, uint32_t first, uint32_t n, uint8_t *data, uint8_t *sums)
+{
+	(*(unsigned *)arg)++;
+	if (first != 1 || n != 1)
+		return ERR_CHECKSUM;
+	memset(data, 'o', BLOCK_BYTES);
+	crc_sums(sums, data, 0, BLOCK_BYTES);
+	return 0;
+}
+
+static void test_torn_blocks_are_settled(void **state)
 {
 	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
 					 .length = CHUNK_LENGTH_KEEP,
 					 .flags = CHUNK_WRITTEN | RAISE_SETTLE};
-	_cleanup_free_ struct wire_have *list = NULL;
+	unsigned asked = 0;
+	struct settle_source others = {.fetch = fetch_block_1, .arg = &asked};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+	uint8_t fill;
+
+	for (uint32_t block = 0; block < 5; block++)
+		assert_int_equal(write_block(block, 7, &err), 0);
+	overwrite(1, BLOCK_BYTES, "torn");
+	overwrite(1, 2 * BLOCK_BYTES, "torn");
+	overwrite(1, 4 * BLOCK_BYTES, "torn");
+	crash();
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_TORN);
+	assert_int_equal(store_raise(store, &raise, &others, deadline_in(1000), &answer, &err), 0);
+	assert_true(asked >= 3);
+	assert_int_equal(flags_now(), 0);
+	assert_int_equal(read_block(2, 0, &fill, &err), 0);
+	assert_int_equal(fill, 7);
+	assert_int_equal(read_block(2, 1, &fill, &err), 0);
+	assert_int_equal(fill, 'o');
+	assert_int_equal(read_block(2, 2, &fill, &err), 0);
+	assert_int_equal(fill, 't');
+	assert_int_equal(read_block(2, 3, &fill, &err), 0);
+	assert_int_equal(fill, 7);
+	assert_int_equal(read_block(2, 4, &fill, &err), 0);
+	assert_int_equal(fill, 't');
+}
+
+/* A power loss can keep the checksums, which share the header's page, and lose the file's end. */
+static void test_checksums_without_data_are_torn_too(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = CHUNK_LENGTH_KEEP,
+					 .flags = CHUNK_WRITTEN | RAISE_SETTLE};
 	struct wire_chunk_state answer;
 	struct err err = {0};
 	char path[200], name[64];
-	uint8_t fill;
-	size_t n;
-	int fd;
+	uint8_t fill = 99;
 
 	assert_int_equal(write_block(0, 7, &err), 0);
 	assert_int_equal(write_block(1, 8, &err), 0);
 	format_name_put(name, CHUNK, 1);
 	snprintf(path, sizeof(path), "%s/chunks/%s", disk, name);
-	fd = open(path, O_WRONLY);
-	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, "torn", 4, format_data_offset(BITS) + BLOCK_BYTES), 4);
-	close(fd);
+	assert_int_equal(truncate(path, format_data_offset(BITS) + BLOCK_BYTES), 0);
 	crash();
-	assert_int_equal(store_list(store, &list, &n), 0);
-	assert_int_equal(list[0].flags, HAVE_UNCLEAN | HAVE_DAMAGED);
-	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_TORN);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(answer.length, BLOCK_BYTES);
+	assert_int_equal(flags_now(), 0);
 	assert_int_equal(read_block(2, 0, &fill, &err), 0);
 	assert_int_equal(fill, 7);
 	assert_int_equal(read_block(2, 1, &fill, &err), 0);
-	assert_int_equal(fill, 't');
+	assert_int_equal(fill, 0);
+}
+
+static void test_what_is_torn_helps_others_and_serves_nobody_else(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+	struct replica *r;
+	struct chunk_file f;
+	uint8_t fill;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	assert_int_equal(write_block(1, 7, &err), 0);
+	overwrite(1, BLOCK_BYTES, "torn");
+	crash();
+	assert_int_equal(store_acquire_unclean(store, CHUNK, 1, deadline_in(100), &r, &f, &err), 0);
+	store_release(store, r);
+	/* Raised, but not the one that counts: it is to be brought up to date by a pull. */
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_TORN);
+	assert_int_equal(read_block(2, 0, &fill, &err), ERR_CHUNK_PENDING);
+	assert_int_equal(store_acquire_unclean(store, CHUNK, 1, deadline_in(100), &r, &f, &err), 0);
+	store_release(store, r);
+	assert_int_equal(store_acquire_unclean(store, CHUNK, 3, deadline_in(100), &r, &f, &err),
+			 ERR_CHUNK_VERSION);
+	/* It is still torn when it comes back from one more crash. */
+	crash();
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_TORN);
+}
+
+static void test_rot_is_no_torn_write(void **state)
+{
+	struct err err = {0};
+	uint8_t fill;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	store_sync_all(store);
+	overwrite(1, 0, "rot");
+	crash();
+	assert_int_equal(flags_now(), 0);
+	assert_int_equal(read_block(1, 0, &fill, &err), ERR_CHECKSUM);
 }
 
 static void test_raise_fences_and_repeats(void **state)
@@ -216,29 +323,29 @@ static void test_raise_fences_and_repeats(void **state)
 
 	/* Nothing here and nothing missed; but a written chunk is missed. */
 	raise.flags = 0;
-	assert_int_equal(store_raise(store, &raise, deadline_in(100), &first, &err), 0);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(100), &first, &err), 0);
 	assert_int_equal(first.present, 0);
 	raise.flags = CHUNK_WRITTEN;
-	assert_int_equal(store_raise(store, &raise, deadline_in(100), &first, &err), ERR_NO_CHUNK);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(100), &first, &err), ERR_NO_CHUNK);
 
 	assert_int_equal(write_block(0, 7, &err), 0);
 	assert_int_equal(write_block(5, 7, &err), 0);
 	/* An uncommitted write's range ends with its version; local work is waited for. */
 	assert_int_equal(store_acquire(store, CHUNK, 1, 0, deadline_in(100), &r, &f, &err), 0);
 	assert_int_equal(store_range_lock(store, r, 0, 0, false, 0, &range), 0);
-	assert_int_equal(store_raise(store, &raise, deadline_in(50), &first, &err),
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(50), &first, &err),
 			 ERR_CHUNK_PENDING);
 	store_release(store, r);
-	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &first, &err), 0);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &first, &err), 0);
 	assert_null(range.replica);
 	assert_int_equal(first.length, BLOCK_BYTES);
-	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &again, &err), 0);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &again, &err), 0);
 	assert_int_equal(first.digest, again.digest);
 	assert_int_equal(read_block(1, 0, &fill, &err), ERR_CHUNK_VERSION);
 	assert_int_equal(read_block(2, 0, &fill, &err), 0);
 	raise.version = 7;
 	raise.new_version = 8;
-	assert_int_equal(store_raise(store, &raise, deadline_in(100), &again, &err),
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(100), &again, &err),
 			 ERR_CHUNK_VERSION);
 }
 
@@ -297,7 +404,7 @@ static void test_a_check_answers_only_what_stands_still(void **state)
 	assert_int_equal(store_check(store, CHUNK, 1, &checked, &err), 0);
 	crash();
 	assert_int_equal(store_check(store, CHUNK, 1, &checked, &err), ERR_BUSY);
-	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &raised, &err), 0);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &raised, &err), 0);
 	assert_int_equal(store_check(store, CHUNK, 2, &checked, &err), 0);
 	assert_int_equal(checked.present, 1);
 	assert_int_equal(checked.length, raised.length);
@@ -340,7 +447,7 @@ static void test_deletion_spares_newer(void **state)
 	uint8_t fill;
 
 	assert_int_equal(write_block(0, 7, &err), 0);
-	assert_int_equal(store_raise(store, &raise, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), 0);
 	assert_int_equal(store_delete(store, CHUNK, 1, &err), 0);
 	assert_int_equal(read_block(2, 0, &fill, &err), 0);
 	assert_int_equal(store_delete(store, CHUNK, 2, &err), 0);
@@ -379,7 +486,10 @@ int main(void)
 		T(test_versions_and_absence),
 		T(test_clean_restart_keeps_everything),
 		T(test_a_crash_makes_open_chunks_suspect),
-		T(test_a_torn_block_is_found_and_can_be_settled),
+		T(test_torn_blocks_are_settled),
+		T(test_checksums_without_data_are_torn_too),
+		T(test_what_is_torn_helps_others_and_serves_nobody_else),
+		T(test_rot_is_no_torn_write),
 		T(test_raise_fences_and_repeats),
 		T(test_ranges),
 		T(test_a_check_answers_only_what_stands_still),

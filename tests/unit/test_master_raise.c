@@ -52,9 +52,12 @@ static void on_send(struct peer *peer, const struct buf *message)
 
 static int do_raise(unsigned s, const struct wire_chunk_raise *req, struct wire_chunk_state *ret)
 {
-	buf_printf(&story, "%u:raise v%u>%u%s%s; ", s, req->version, req->new_version,
+	buf_printf(&story, "%u:raise v%u>%u%s%s", s, req->version, req->new_version,
 		   req->length != CHUNK_LENGTH_KEEP ? " cut" : "",
-		   req->flags & RAISE_SETTLE ? " settle" : "");
+		   req->flags & RAISE_SETTLE ? " settle with" : "");
+	for (unsigned i = 0; i < req->n_others; i++)
+		buf_printf(&story, " %u", req->others[i].server);
+	buf_printf(&story, "; ");
 	if (req->flags & RAISE_SETTLE)
 		assert_false(fakes[s].replica.damaged); /* that would make the damage valid */
 	return fake_raise(&fakes[s].replica, req, ret);
@@ -419,8 +422,37 @@ static void test_all_open_at_a_crash(void **unused)
 	fakes[1].replica.block[0] = 5;
 	repair_now(&m, CHUNK);
 	run(1000);
-	assert_story("1:raise v1>2 settle; 2:raise v1>2; 3:raise v1>2; "
+	assert_story("1:raise v1>2 settle with 2 3; 2:raise v1>2; 3:raise v1>2; "
 		     "2:pull v2 from 1; 3:pull v2 from 1; ");
+	for (unsigned s = 1; s <= 3; s++)
+		assert_int_equal(csreg_marked(&m.servers, CHUNK, s), 0);
+}
+
+static void test_torn_by_a_crash(void **unused)
+{
+	/* The one that has every block whole counts. */
+	csreg_mark(&m.servers, CHUNK, 1, MARK_UNCLEAN | MARK_TORN);
+	csreg_mark(&m.servers, CHUNK, 2, MARK_UNCLEAN);
+	csreg_mark(&m.servers, CHUNK, 3, MARK_UNCLEAN | MARK_TORN);
+	repair_now(&m, CHUNK);
+	run(1000);
+	assert_story("1:raise v1>2; 2:raise v1>2 settle with 1 3; 3:raise v1>2; "
+		     "1:pull v2 from 2; 3:pull v2 from 2; ");
+	/* None has: the first one settles; one that is damaged is still worse. */
+	csreg_mark(&m.servers, CHUNK, 1, MARK_DAMAGED);
+	csreg_mark(&m.servers, CHUNK, 2, MARK_UNCLEAN | MARK_TORN);
+	csreg_mark(&m.servers, CHUNK, 3, MARK_UNCLEAN | MARK_TORN);
+	repair_now(&m, CHUNK);
+	run(1000);
+	assert_story("1:raise v2>3; 2:raise v2>3 settle with 1 3; 3:raise v2>3; "
+		     "1:pull v3 from 2; 3:pull v3 from 2; ");
+	/* One that did not crash counts before all that did. */
+	csreg_mark(&m.servers, CHUNK, 1, MARK_UNCLEAN | MARK_TORN);
+	csreg_mark(&m.servers, CHUNK, 2, MARK_UNCLEAN);
+	repair_now(&m, CHUNK);
+	run(1000);
+	assert_story("1:raise v3>4; 2:raise v3>4; 3:raise v3>4; "
+		     "1:pull v4 from 3; 2:pull v4 from 3; ");
 	for (unsigned s = 1; s <= 3; s++)
 		assert_int_equal(csreg_marked(&m.servers, CHUNK, s), 0);
 }
@@ -694,6 +726,7 @@ int main(void)
 		TEST(test_nobody_answers),
 		TEST(test_the_last_member_is_never_dropped),
 		TEST(test_all_open_at_a_crash),
+		TEST(test_torn_by_a_crash),
 		TEST(test_damage_is_mended_and_never_settled),
 		TEST(test_a_comparison_waits_for_members_that_are_down),
 		TEST(test_a_mark_that_comes_late_stays),
