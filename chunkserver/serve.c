@@ -19,12 +19,10 @@
 #include "common/crc.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/waits.h"
 
 enum {
 	WINDOW = 8,		    /* writes whose chain has not answered */
-	CHAIN_DIAL_MS = 1000,
-	CHAIN_HOP_MS = 1300,	    /* for each server further down, so that the last fails first */
-	SYNC_HOP_MS = 6000,
 	PIECE_BYTES = 128 << 10,    /* forwarded while it is received */
 	TICK_MS = 500,		    /* how often a waiting thread looks whether it should stop */
 };
@@ -48,6 +46,7 @@ struct session {
 	char down_addr[ADDR_BYTES_MAX];
 	struct pending ring[WINDOW];
 	unsigned first, n;
+	int64_t quiet_since_ms; /* when the next server was last heard of, or asked about */
 	uint8_t *blocks; /* PIECE_BYTES_MAX: a piece at its place in its blocks */
 	struct buf fields, reply_fields, out;
 };
@@ -88,10 +87,16 @@ static int down_result(struct session *s, const struct pending *p, uint32_t *ret
 {
 	struct wire_empty empty;
 	struct wire_header h;
-	int r = s->down ? conn_recv(s->down, &h, &s->reply_fields, p->deadline_ms, err)
-			: err_set(err, ERR_CLOSED, "connection to the next server lost");
-	bool broken = r < 0;
+	bool broken;
+	int r;
 
+	if (!s->down)
+		r = err_set(err, ERR_CLOSED, "connection to the next server lost");
+	else if (conn_broken(s->down)) /* next_event found out */
+		r = err_set(err, ERR_UNREACHABLE, "%s: does not answer any more", s->down_addr);
+	else
+		r = conn_recv(s->down, &h, &s->reply_fields, p->deadline_ms, err);
+	broken = r < 0;
 	*ret_server = 0;
 	if (r == 0)
 		r = wire_get_reply(&h, buf_slice(&s->reply_fields), &empty, ret_server, err);
@@ -125,6 +130,7 @@ static int finish_one(struct session *s, struct err *err)
 			: answer(s, &p->h, code, chain.text, server, err);
 	s->first = (s->first + 1) % WINDOW;
 	s->n--;
+	s->quiet_since_ms = clock_ms();
 	atomic_fetch_sub(&in_progress, 1);
 	return r;
 }
@@ -170,8 +176,11 @@ static int down_dial(struct session *s, const struct wire_replica *next, struct 
 		return r;
 	down_drop(s);
 	snprintf(s->down_addr, sizeof(s->down_addr), "%s", addr);
-	return conn_dial(addr, s->o->key, ROLE_CHUNKSERVER, s->o->name,
-			 deadline_in(CHAIN_DIAL_MS), &s->down, err);
+	r = conn_dial(addr, s->o->key, ROLE_CHUNKSERVER, s->o->name, deadline_in(PEER_DIAL_MS),
+		      &s->down, err);
+	if (r == 0)
+		conn_watch(s->down, s->o->key, ROLE_CHUNKSERVER, s->o->name);
+	return r;
 }
 
 /* Sends the head of the message on, with the rest of the chain. */
@@ -187,7 +196,7 @@ static int forward_head(struct session *s, const struct wire_header *h, struct w
 	m.n_chain--;
 	r = wire_put_request(&out, OP_WRITE, h->id, h->trace, &m, h->data_bytes);
 	return r < 0 ? r : conn_send(s->down, buf_slice(&out), NULL, 0,
-				     deadline_in(CHAIN_DIAL_MS), err);
+				     deadline_in(s->o->io_timeout_ms), err);
 }
 
 /* Receives the data, forwarding it while it comes. *forward is cleared when that fails. */
@@ -202,8 +211,7 @@ static int receive_data(struct session *s, uint8_t *to, uint32_t left, int *forw
 		if (r < 0)
 			return r;
 		if (*forward == 0)
-			*forward = conn_send_raw(s->down, to, n, deadline_in(CHAIN_DIAL_MS),
-						 forward_err);
+			*forward = conn_send_raw(s->down, to, n, deadline, forward_err);
 		to += n;
 		left -= (uint32_t)n;
 	}
@@ -346,9 +354,10 @@ static int on_write(struct session *s, const struct wire_header *h, struct err *
 	}
 	p->code = code;
 	snprintf(p->text, sizeof(p->text), "%s", local.text);
-	p->deadline_ms = deadline_in(CHAIN_HOP_MS * (int64_t)m.n_chain +
-				     (m.flags & WRITE_SYNC ? SYNC_HOP_MS * (int64_t)m.n_chain : 0));
-	s->n++;
+	p->deadline_ms = deadline_in(m.flags & WRITE_SYNC ? sync_busy_ms(m.n_chain - 1u)
+							  : write_busy_ms(m.n_chain - 1u));
+	if (s->n++ == 0)
+		s->quiet_since_ms = clock_ms();
 	atomic_fetch_add(&in_progress, 1);
 	return 0;
 }
@@ -507,7 +516,7 @@ static int forward_sync(struct session *s, const struct wire_header *h, struct w
 	m.n_chain--;
 	r = wire_put_request(&out, OP_SYNC, h->id, h->trace, &m, 0);
 	return r < 0 ? r : conn_send(s->down, buf_slice(&out), NULL, 0,
-				     deadline_in(CHAIN_DIAL_MS), err);
+				     deadline_in(s->o->io_timeout_ms), err);
 }
 
 static int on_sync(struct session *s, const struct wire_header *h, struct err *err)
@@ -540,7 +549,7 @@ static int on_sync(struct session *s, const struct wire_header *h, struct err *e
 		p.chunk = m.chunk;
 		p.version = m.version;
 		p.next_server = m.chain[0].server;
-		p.deadline_ms = deadline_in(SYNC_HOP_MS * (int64_t)m.n_chain);
+		p.deadline_ms = deadline_in(sync_busy_ms(m.n_chain - 1u));
 		if (forward < 0)
 			down_drop(s);
 		code = down_result(s, &p, &server, &chain);
@@ -590,9 +599,17 @@ static int next_event(struct session *s, struct err *err)
 		return finish_one(s, err);
 	if (s->n > 0) {
 		int left = deadline_left(s->ring[s->first].deadline_ms);
+		int quiet = deadline_left(s->quiet_since_ms + PROBE_QUIET_MS);
 		if (left == 0 || s->down->rpos < s->down->rend)
 			return finish_one(s, err);
+		if (quiet == 0) {
+			if (conn_probe(s->down, NULL) < 0)
+				return finish_one(s, err);
+			s->quiet_since_ms = clock_ms();
+			return 0;
+		}
 		wait = left < wait ? left : wait;
+		wait = quiet < wait ? quiet : wait;
 	}
 	if (s->up->rpos < s->up->rend)
 		return 1;

@@ -48,7 +48,7 @@ static uint32_t block_ceil(uint32_t v)
 
 static int64_t reply_deadline(const struct chunk_reader *c)
 {
-	int64_t d = deadline_in(READ_REPLY_MS);
+	int64_t d = deadline_in(READ_BUSY_MS);
 	return d < c->deadline_ms ? d : c->deadline_ms;
 }
 

@@ -5,8 +5,7 @@
 #include "client/client.h"
 
 enum {
-	READ_WINDOW = 8,       /* requests in flight on one connection */
-	READ_REPLY_MS = 4000,  /* how long one reply may take before the next replica is asked */
+	READ_WINDOW = 8, /* requests in flight on one connection */
 };
 
 /* Fills dest with bytes [offset, offset+len) of the chunk; a hole and what lies behind the end of

@@ -112,7 +112,7 @@ struct chunk_writer {
 
 static int64_t ack_deadline(const struct chunk_writer *w)
 {
-	int64_t d = deadline_in(WRITE_ACK_MS + WRITE_ACK_HOP_MS * (w->loc->n_replicas - 1));
+	int64_t d = deadline_in(write_busy_ms(w->loc->n_replicas - 1));
 	return d < w->deadline_ms ? d : w->deadline_ms;
 }
 

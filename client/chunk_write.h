@@ -6,13 +6,7 @@
 #include "client/wait.h"
 
 enum {
-	WRITE_WINDOW = 8,     /* pieces in flight on one connection */
-	/* How long the head may take to answer: longer for each server behind it, as those wait for
-	 * one another (chunkserver/serve.c), so that the head can say which one did not answer. */
-	WRITE_ACK_MS = 3500,
-	WRITE_ACK_HOP_MS = 1400,
-	SYNC_ACK_MS = 7000, /* waits for disks */
-	SYNC_ACK_HOP_MS = 6200,
+	WRITE_WINDOW = 8, /* pieces in flight on one connection */
 };
 
 /* ---- what follows a failure, for write.c and sync.c ---- */

@@ -7,9 +7,9 @@
 #include "client/peer.h"
 #include "client/readahead.h"
 #include "client/session.h"
+#include "common/waits.h"
 
 enum {
-	CLIENT_TIMEOUT_DEFAULT_MS = 30000,
 	CLIENT_CONNECT_DEFAULT_MS = 1500,
 	CLIENT_READAHEAD_DEFAULT = 8 << 20,
 };

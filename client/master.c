@@ -5,6 +5,7 @@
 #include "client/result.h"
 #include "client/wait.h"
 #include "common/clock.h"
+#include "common/waits.h"
 
 enum { MASTER_BACKOFF_FIRST_MS = 20, MASTER_BACKOFF_MAX_MS = 500 };
 

@@ -16,8 +16,6 @@
 enum {
 	MASTERS_MAX = 16,
 	MASTER_CONNS_MAX = 64,
-	/* One attempt. The master may hold a request for 8 s while it raises a chunk's version. */
-	MASTER_ATTEMPT_MS = 10000,
 };
 
 struct master {

@@ -4,6 +4,7 @@
 #include <uthash.h>
 
 #include "common/clock.h"
+#include "common/waits.h"
 
 /* One for each address ever used; there are at most CHUNKSERVERS_MAX servers. */
 struct peer {
@@ -67,7 +68,7 @@ static struct conn *peer_pop(struct peers *p, const char *addr)
 int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_ms,
 	       struct conn **ret, bool *ret_pooled, struct err *err)
 {
-	int64_t limit = deadline_in(p->connect_ms);
+	int64_t limit = deadline_in(p->connect_ms < PEER_DIAL_MS ? p->connect_ms : PEER_DIAL_MS);
 	struct conn *c;
 	int r;
 
@@ -90,6 +91,7 @@ int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_m
 		peers_mark(p, addr, false);
 		return r;
 	}
+	conn_watch(c, p->key, ROLE_CLIENT, p->name);
 	*ret = c;
 	*ret_pooled = false;
 	return 0;

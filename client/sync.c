@@ -55,7 +55,7 @@ static int sync_receive(struct cairn *fs, struct sync *s, int64_t deadline_ms,
 			uint32_t *ret_server, struct err *err)
 {
 	_cleanup_buf_ struct buf fields = {0};
-	int64_t limit = deadline_in(SYNC_ACK_MS + SYNC_ACK_HOP_MS * (s->loc.n_replicas - 1));
+	int64_t limit = deadline_in(sync_busy_ms(s->loc.n_replicas - 1));
 	int r = chain_ack(s->conn, OP_SYNC, 1, &s->loc, &fields, sooner(limit, deadline_ms),
 			  ret_server, err);
 

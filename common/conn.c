@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/fault_net.h"
+#include "common/waits.h"
 
 enum { CONN_BACKLOG = 512 };
 
@@ -109,16 +110,21 @@ bool conn_broken(const struct conn *c)
 static int conn_wait(struct conn *c, short events, int64_t deadline_ms, struct err *err)
 {
 	struct pollfd p = {.fd = c->fd, .events = events};
-	int r;
 
-	do {
-		r = poll(&p, 1, deadline_left(deadline_ms));
-	} while (r < 0 && errno == EINTR);
-	if (r < 0)
-		return conn_break(c, err_set_errno(err, errno, "%s", c->peer));
-	if (r == 0)
-		return conn_break(c, err_set(err, ERR_TIMEOUT, "%s: timed out", c->peer));
-	return 0;
+	for (;;) {
+		int left = deadline_left(deadline_ms), r;
+		bool probe = c->watch.key && left > PROBE_QUIET_MS;
+		r = poll(&p, 1, probe ? PROBE_QUIET_MS : left);
+		if (r > 0)
+			return 0;
+		if (r < 0 && errno != EINTR)
+			return conn_break(c, err_set_errno(err, errno, "%s", c->peer));
+		if (r == 0 && !probe)
+			return conn_break(c, err_set(err, ERR_TIMEOUT, "%s: timed out", c->peer));
+		r = r == 0 ? conn_probe(c, err) : 0;
+		if (r < 0)
+			return r;
+	}
 }
 
 static int conn_lost(struct conn *c, int eno, struct err *err)
@@ -507,6 +513,31 @@ int conn_dial(const char *addr, const struct auth_key *key, uint16_t role, const
 	}
 	*ret = c;
 	return 0;
+}
+
+void conn_watch(struct conn *c, const struct auth_key *key, uint16_t role, const char *name)
+{
+	c->watch.key = key;
+	c->watch.role = role;
+	c->watch.name = name;
+}
+
+int conn_probe(struct conn *c, struct err *err)
+{
+	struct conn *other;
+	int r;
+
+	if (!c->watch.key || conn_readable(c))
+		return 0;
+	r = conn_dial(c->peer, c->watch.key, c->watch.role, c->watch.name, deadline_in(PROBE_MS),
+		      &other, NULL);
+	if (r == 0)
+		conn_free(other);
+	/* Whatever else it says, or that it hangs up: it runs. */
+	if ((r != ERR_TIMEOUT && r != ERR_UNREACHABLE) || conn_readable(c))
+		return 0;
+	return conn_break(c, err_set(err, ERR_UNREACHABLE, "%s: no answer, and none to a new "
+				     "connection either", c->peer));
 }
 
 int conn_accept(int fd, const struct auth_key *key, uint16_t role, int64_t deadline_ms,

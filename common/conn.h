@@ -28,6 +28,8 @@ struct conn {
 	bool broken;
 	struct buf out; /* reused for what is sent */
 	size_t lost_bytes; /* faults: data still to come that belongs to a lost message */
+	/* conn_watch; key NULL: not watched. Not owned. */
+	struct { const struct auth_key *key; const char *name; uint16_t role; } watch;
 };
 
 /* Addresses: "host:port", "[v6]:port", ":port" (any address, to listen).
@@ -41,6 +43,13 @@ int conn_listen(const char *addr, int *ret_fd, char *ret_addr, struct err *err);
 /* Connects and authenticates. */
 int conn_dial(const char *addr, const struct auth_key *key, uint16_t role, const char *name,
 	      int64_t deadline_ms, struct conn **ret, struct err *err);
+/* From now on no wait on this connection, which conn_dial made, outlasts the process at its other
+ * end: when nothing moves for PROBE_QUIET_MS (common/waits.h) a new connection is dialled, as that
+ * role; if that is not answered the wait ends with ERR_UNREACHABLE. key and name must outlive c. */
+void conn_watch(struct conn *c, const struct auth_key *key, uint16_t role, const char *name);
+/* One such question, for those that wait with poll(2) themselves: 0, or ERR_UNREACHABLE and c is
+ * broken. 0 for a connection that is not watched. Takes at most PROBE_MS. */
+int conn_probe(struct conn *c, struct err *err);
 /* Takes over an accepted socket (closed on failure) and authenticates the other side. */
 int conn_accept(int fd, const struct auth_key *key, uint16_t role, int64_t deadline_ms,
 		struct conn **ret, struct err *err);

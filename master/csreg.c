@@ -58,6 +58,23 @@ bool csreg_expected(struct csreg *reg, uint32_t id)
 	return (!cs || cs->linked_ms == 0) && now - reg->started_ms < reg->dead_ms;
 }
 
+void csreg_blame(struct csreg *reg, uint32_t id, int reason)
+{
+	struct cs *cs = csreg_find(reg, id);
+
+	if (!cs_up(cs) || (reason != ERR_UNREACHABLE && reason != ERR_TIMEOUT))
+		return;
+	if (!cs_blamed(cs))
+		log_warn("chunkserver %s (%u): is said not to answer (%s), last heard of %lld ms ago",
+			 cs->addr, cs->id, err_text(reason), (long long)(clock_ms() - cs->seen_ms));
+	cs->blamed_ms = clock_ms();
+}
+
+bool cs_absent(const struct csreg *reg, const struct cs *cs)
+{
+	return !cs_up(cs) || (cs_blamed(cs) && clock_ms() - cs->seen_ms > reg->overdue_ms);
+}
+
 /* ---- requests ---- */
 
 int cs_call(struct csreg *reg, struct cs *cs, uint16_t op, const void *record,

@@ -31,6 +31,7 @@ struct cs {
 	uint64_t total_bytes, free_bytes, chunks;
 	uint32_t disks, disks_bad, load;
 	int64_t linked_ms; /* when the link was set up last; 0: not since this master started */
+	int64_t blamed_ms; /* when somebody got no answer from it last; 0: never */
 	bool deleting;	   /* a CHUNK_DELETE is under way */
 	struct cs_request *requests;
 	UT_hash_handle hh;
@@ -54,6 +55,7 @@ struct csreg {
 	struct mark *marks;
 	int64_t started_ms; /* of this master: servers need a moment to register with it */
 	int64_t dead_ms;    /* a server silent for so long is down */
+	int64_t overdue_ms; /* silent for so long: a heartbeat has not come */
 };
 
 void csreg_init(struct csreg *reg, int64_t dead_ms);
@@ -66,6 +68,17 @@ static inline bool cs_up(const struct cs *cs)
 {
 	return cs && cs->state == SERVER_UP;
 }
+
+/* Somebody could not get an answer from it, for `reason`. Until it is heard of again nothing new is
+ * placed there. */
+void csreg_blame(struct csreg *reg, uint32_t id, int reason);
+static inline bool cs_blamed(const struct cs *cs)
+{
+	return cs->blamed_ms > cs->seen_ms;
+}
+/* Down; or blamed, and a heartbeat is overdue: long before dead_ms clients do without it. Not for
+ * the blame alone: one who is cut off blames servers that others can use. */
+bool cs_absent(const struct csreg *reg, const struct cs *cs);
 
 /* Not up, but likely to be within dead_ms: it is reporting, or this master has just started and has
  * not heard of it. Nothing is decided without such a server yet. */

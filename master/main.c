@@ -227,6 +227,7 @@ static void serve(struct master *m)
 	struct err err = {0};
 
 	csreg_init(&m->servers, m->o.dead_after_ms);
+	m->servers.overdue_ms = m->o.heartbeat_ms + m->o.heartbeat_ms / 10;
 	if (session_load(m, &err) < 0 || rpc_cs_load(m, &err) < 0 ||
 	    server_open(m->loop, m->o.listen, &m->key, m->o.max_connections, &handlers, &m->server,
 			addr, &err) < 0)

@@ -19,6 +19,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/waits.h"
+
 struct master;
 struct raise;
 
@@ -29,13 +31,12 @@ struct raise_table {
 
 enum {
 	RAISE_RETRY_MS = 1000,
-	RAISE_WAIT_MS = 8000,
 	RAISE_MEND_MS = 60000,	/* the chunk cannot be used meanwhile */
 	RAISE_FILL_MS = 600000, /* nobody waits; a server that hangs loses its link first */
 };
 
-/* Called once: 0 when the chunk has its new version, ERR_CHUNK_PENDING after RAISE_WAIT_MS,
- * ERR_NO_SERVERS when no member can be asked. */
+/* Called once: 0 when the chunk has its new version, ERR_CHUNK_PENDING after RAISE_WAIT_MS
+ * (common/waits.h), ERR_NO_SERVERS when no member can be asked. */
 typedef void (*raise_done_fn)(void *arg, int code);
 
 /* Leaves server `drop` out (0: none), and those that are down. If one runs for the chunk already,

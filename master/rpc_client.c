@@ -102,7 +102,7 @@ void rpc_client_free(struct master *m)
 
 static bool replica_usable(struct master *m, uint64_t chunk, uint32_t server)
 {
-	return cs_up(csreg_find(&m->servers, server)) &&
+	return !cs_absent(&m->servers, csreg_find(&m->servers, server)) &&
 	       !(csreg_marked(&m->servers, chunk, server) & (MARK_UNCLEAN | MARK_DAMAGED));
 }
 
@@ -135,7 +135,7 @@ static void chunk_for_read(struct master *m, struct wire_chunk *chunk)
 struct members {
 	unsigned usable, up, sound; /* sound: up, and not known to be damaged */
 	unsigned unclean;	    /* up, to be compared */
-	uint32_t down;		    /* one that is down, or 0 */
+	uint32_t down;		    /* one that is down or does not answer, or 0 */
 	bool expected;		    /* one is not up but (re)starting */
 };
 
@@ -146,7 +146,7 @@ static struct members members_of(struct master *m, const struct wire_chunk *chun
 	for (unsigned i = 0; i < chunk->n_replicas; i++) {
 		uint32_t id = chunk->replicas[i].server;
 		uint8_t marks = csreg_marked(&m->servers, chunk->id, id);
-		if (!cs_up(csreg_find(&m->servers, id))) {
+		if (cs_absent(&m->servers, csreg_find(&m->servers, id))) {
 			r.down = id;
 			r.expected |= csreg_expected(&m->servers, id);
 			continue;
@@ -177,7 +177,7 @@ static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_cod
 	if (!list || state_get_row_policy(m->st, key_policy(0), &policy, &backing) != 1)
 		return 0;
 	HASH_ITER(hh, m->servers.by_id, cs, next) {
-		if (cs_up(cs))
+		if (cs_up(cs) && !cs_blamed(cs))
 			list[n++] = (struct place_server){
 				.id = cs->id, .free_bytes = cs->free_bytes, .load = cs->load,
 				.rack = cs->rack, .host = cs->host};
@@ -548,6 +548,7 @@ static void on_chunk_fault(struct call *c, struct slice fields)
 	}
 	content = req.reason == ERR_CHECKSUM || req.reason == ERR_CORRUPT ||
 		  req.reason == ERR_NO_CHUNK || req.reason == ERR_IO;
+	csreg_blame(&c->m->servers, req.server, req.reason);
 	if (!member || (!req.writing && !content)) {
 		peer_reply(c->peer, &c->h, &empty);
 		return;

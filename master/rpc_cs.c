@@ -443,6 +443,7 @@ static void on_chain_fault(struct master *m, struct peer *peer, const struct wir
 
 	log_warn("%s: chunk %016llx v%u: server %u failed in the chain: %s", peer->name,
 		 (unsigned long long)req.chunk, req.version, req.server, err_text(req.reason));
+	csreg_blame(&m->servers, req.server, req.reason);
 	if (state_get_row_chunk(m->st, key_chunk(req.chunk), &row, &backing) == 1 &&
 	    row.version == req.version && !row.pending_version && is_member(&row, req.server) &&
 	    row.n_members > 1)

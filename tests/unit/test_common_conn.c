@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/conn.h"
+#include "common/waits.h"
 
 static const struct auth_key good_key = {.bytes = "0123456789abcdef", .len = 16};
 static const struct auth_key bad_key = {.bytes = "0123456789abcdeX", .len = 16};
@@ -202,6 +203,86 @@ static void test_conn_calls(void **state)
 	server_stop(&s);
 }
 
+/* It does not answer, not even new connections: noticed long before the deadline. */
+static void test_conn_watch_frozen(void **state)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct wire_inode_ref ref = {.inode = 1};
+	struct wire_attr_reply attr;
+	struct err err = {0};
+	int64_t begin;
+	struct server s;
+	struct conn *c;
+
+	server_start(&s, &good_key); /* which takes one connection */
+	assert_int_equal(conn_dial(s.addr, &good_key, ROLE_CLIENT, "t", deadline_in(2000), &c,
+				   &err), 0);
+	conn_watch(c, &good_key, ROLE_CLIENT, "t");
+	begin = clock_ms();
+	assert_int_equal(conn_call(c, OP_GETATTR, 0, &ref, &attr, &fields, deadline_in(30000),
+				   &err), ERR_UNREACHABLE);
+	assert_in_range(clock_ms() - begin, NOTICE_MS - 50, NOTICE_MS + 1500);
+	assert_non_null(strstr(err.text, "none to a new connection"));
+	assert_true(conn_broken(c));
+	conn_free(c);
+	server_stop(&s);
+}
+
+/* Takes one request, serves others until it was asked by two of them, then answers. */
+static void *serve_late(void *arg)
+{
+	struct server *s = arg;
+	struct pollfd p = {.fd = s->fd, .events = POLLIN};
+	struct wire_attr_reply attr = {.attr.inode = 7};
+	_cleanup_buf_ struct buf fields = {0};
+	struct conn *c = NULL, *other;
+	struct wire_header h;
+
+	poll(&p, 1, 5000);
+	s->accepted = conn_accept(accept(s->fd, NULL, NULL), s->key, ROLE_MASTER,
+				  deadline_in(2000), &c, NULL);
+	assert_int_equal(conn_recv(c, &h, &fields, deadline_in(5000), NULL), 0);
+	for (int i = 0; i < 2; i++) {
+		poll(&p, 1, 5000);
+		if (conn_accept(accept(s->fd, NULL, NULL), s->key, ROLE_MASTER, deadline_in(2000),
+				&other, NULL) == 0) {
+			s->accepted++;
+			conn_free(other);
+		}
+	}
+	buf_clear(&c->out);
+	wire_put_reply(&c->out, h.op, h.id, 0, &attr, 0);
+	conn_send(c, buf_slice(&c->out), NULL, 0, deadline_in(1000), NULL);
+	conn_free(c);
+	return NULL;
+}
+
+/* A busy one is waited for as long as the caller likes. */
+static void test_conn_watch_busy(void **state)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct wire_inode_ref ref = {.inode = 1};
+	struct server s = {.key = &good_key};
+	struct wire_attr_reply attr;
+	struct err err = {0};
+	int64_t begin;
+	struct conn *c;
+
+	assert_int_equal(conn_listen("127.0.0.1:0", &s.fd, s.addr, NULL), 0);
+	assert_int_equal(pthread_create(&s.thread, NULL, serve_late, &s), 0);
+	assert_int_equal(conn_dial(s.addr, &good_key, ROLE_CLIENT, "t", deadline_in(2000), &c,
+				   &err), 0);
+	conn_watch(c, &good_key, ROLE_CLIENT, "t");
+	begin = clock_ms();
+	assert_int_equal(conn_call(c, OP_GETATTR, 0, &ref, &attr, &fields, deadline_in(20000),
+				   &err), 0);
+	assert_int_equal(attr.attr.inode, 7);
+	assert_true(clock_ms() - begin >= 2 * PROBE_QUIET_MS);
+	server_stop(&s);
+	assert_int_equal(s.accepted, 2);
+	conn_free(c);
+}
+
 static void test_conn_sends_files(void **state)
 {
 	_cleanup_buf_ struct buf fields = {0}, message = {0};
@@ -330,6 +411,8 @@ int main(void)
 		cmocka_unit_test(test_auth_role_is_protected),
 		cmocka_unit_test(test_auth_refuses_other_messages),
 		cmocka_unit_test(test_conn_calls),
+		cmocka_unit_test(test_conn_watch_frozen),
+		cmocka_unit_test(test_conn_watch_busy),
 		cmocka_unit_test(test_conn_sends_files),
 		cmocka_unit_test(test_conn_wrong_key),
 		cmocka_unit_test(test_conn_hostile_hello),
