@@ -28,6 +28,7 @@ struct cs *csreg_add(struct csreg *reg, uint32_t id)
 	if (!cs)
 		return NULL;
 	cs->id = id;
+	cs->down_ms = clock_ms();
 	HASH_ADD(hh, reg->by_id, id, sizeof(cs->id), cs);
 	return cs;
 }
@@ -48,13 +49,15 @@ void csreg_free(struct csreg *reg)
 	}
 }
 
+enum { TRIES_MAX = 3 };
+
 bool csreg_expected(struct csreg *reg, uint32_t id)
 {
 	struct cs *cs = csreg_find(reg, id);
 	int64_t now = clock_ms();
 
 	if (cs && cs->state == SERVER_REPORTING)
-		return now - cs->linked_ms < reg->dead_ms;
+		return now - cs->linked_ms < reg->dead_ms && cs->tries <= TRIES_MAX;
 	return (!cs || cs->linked_ms == 0) && now - reg->started_ms < reg->dead_ms;
 }
 
@@ -73,6 +76,36 @@ void csreg_blame(struct csreg *reg, uint32_t id, int reason)
 bool cs_absent(const struct csreg *reg, const struct cs *cs)
 {
 	return !cs_up(cs) || (cs_blamed(cs) && clock_ms() - cs->seen_ms > reg->overdue_ms);
+}
+
+bool csreg_lost(struct csreg *reg, uint32_t id, int64_t delay_ms)
+{
+	struct cs *cs = csreg_find(reg, id);
+
+	if (cs_up(cs) || csreg_expected(reg, id))
+		return false;
+	return clock_ms() - (cs ? cs->down_ms : reg->started_ms) >= delay_ms;
+}
+
+int64_t csreg_heartbeat_ms(const struct csreg *reg, int64_t wanted_ms)
+{
+	int64_t most = reg->dead_ms / 4;
+	return wanted_ms < most ? wanted_ms : most > 0 ? most : 1;
+}
+
+void cs_heard(struct cs *cs)
+{
+	cs->seen_ms = clock_ms();
+	if (cs->state == SERVER_SUSPECT) {
+		cs->state = SERVER_UP;
+		log_info("chunkserver %s (%u): heard of again", cs->addr, cs->id);
+	}
+}
+
+void cs_ready(struct cs *cs)
+{
+	cs->state = SERVER_UP;
+	cs->tries = 0;
 }
 
 /* ---- requests ---- */
@@ -132,6 +165,8 @@ void cs_unlink(struct cs *cs)
 	if (cs->peer)
 		cs->peer->owner = NULL;
 	cs->peer = NULL;
+	if (cs_up(cs))
+		cs->down_ms = clock_ms();
 	cs->state = SERVER_DOWN;
 	/* A request's end may start others, but not on this server: it has no link now. */
 	while (cs->requests)
@@ -151,6 +186,22 @@ static struct cs_request *request_overdue(struct cs *cs, int64_t now)
 	return NULL;
 }
 
+/* Requests are failed by their own deadlines; a link, by the silence on it. */
+static void silence_check(struct csreg *reg, struct cs *cs, int64_t silent_ms)
+{
+	if (!cs->peer)
+		return;
+	if (silent_ms > reg->dead_ms) {
+		log_warn("chunkserver %s (%u): silent for %lld ms, taken as down", cs->addr, cs->id,
+			 (long long)silent_ms);
+		peer_close(cs->peer, NULL);
+	} else if (cs->state == SERVER_UP && silent_ms > csreg_suspect_ms(reg)) {
+		cs->state = SERVER_SUSPECT;
+		log_warn("chunkserver %s (%u): silent for %lld ms, suspect", cs->addr, cs->id,
+			 (long long)silent_ms);
+	}
+}
+
 void csreg_tick(struct csreg *reg)
 {
 	struct cs *cs, *next;
@@ -160,15 +211,20 @@ void csreg_tick(struct csreg *reg)
 		struct cs_request *req;
 		while ((req = request_overdue(cs, now)) != NULL)
 			request_end(cs, req, ERR_TIMEOUT, (struct slice){0});
-		if (cs->peer && now - cs->seen_ms > reg->dead_ms) {
-			log_warn("chunkserver %s (%u): silent for %lld ms, taken as down", cs->addr,
-				 cs->id, (long long)(now - cs->seen_ms));
-			peer_close(cs->peer, NULL);
-		}
+		silence_check(reg, cs, now - cs->seen_ms);
 	}
 }
 
 /* ---- marks ---- */
+
+static void mark_drop(struct csreg *reg, struct mark *mark)
+{
+	if (reg->next_mark == mark)
+		reg->next_mark = mark->hh.next;
+	reg->stale_marks -= mark->flags == MARK_STALE;
+	HASH_DEL(reg->marks, mark);
+	free(mark);
+}
 
 void csreg_mark(struct csreg *reg, uint64_t chunk, uint32_t server, uint8_t flags)
 {
@@ -176,19 +232,20 @@ void csreg_mark(struct csreg *reg, uint64_t chunk, uint32_t server, uint8_t flag
 
 	HASH_FIND(hh, reg->marks, &key.key, sizeof(key.key), mark);
 	if (!flags) {
-		if (mark) {
-			HASH_DEL(reg->marks, mark);
-			free(mark);
-		}
+		if (mark)
+			mark_drop(reg, mark);
 		return;
 	}
 	if (!mark) {
+		if (flags == MARK_STALE && reg->stale_marks >= STALE_MARKS_MAX)
+			return;
 		mark = calloc(1, sizeof(*mark));
 		if (!mark)
 			return; /* only a hint: the next report brings it again */
 		mark->key = key.key;
 		HASH_ADD(hh, reg->marks, key, sizeof(mark->key), mark);
 	}
+	reg->stale_marks += (flags == MARK_STALE) - (mark->flags == MARK_STALE);
 	mark->flags = flags;
 }
 

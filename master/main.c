@@ -37,8 +37,10 @@ static const struct conf_option master_option_rows[] = {
 	{"raise_timeout", CONF_TIME, &master.o.raise_timeout_ms, "3s", 50, 600000,
 	 "how long a member may take to answer a change of a chunk's version"},
 	{"repair_delay", CONF_TIME, &master.o.repair_delay_ms, "60s", 0, 86400000,
-	 "how long a chunk lacks copies before new ones are made"},
+	 "how long a chunkserver is down before its copies are made up for"},
 	{"repair_max", CONF_INT, &master.o.repair_max, "16", 1, 1000, "chunks mended at once"},
+	{"repair_per_server", CONF_INT, &master.o.repair_per_server, "8", 1, 1000,
+	 "copies at once from, and to, each chunkserver"},
 	{"max_connections", CONF_INT, &master.o.max_connections, "4096", 4, 1000000,
 	 "connections at once"},
 	{"log_level", CONF_STRING, &master.o.log_level, "info", 0, 0, "error, warn, info or debug"},
@@ -109,6 +111,8 @@ static void on_flush(uv_prepare_t *prepare)
 	struct master *m = prepare->data;
 
 	store_push(m);
+	if (m->ready && !m->stopping && m->repair.due)
+		repair_pick(m);
 	if (m->server)
 		server_pause(m->server, state_active_bytes(m->st) > ACTIVE_BYTES_MAX);
 }
@@ -227,7 +231,7 @@ static void serve(struct master *m)
 	struct err err = {0};
 
 	csreg_init(&m->servers, m->o.dead_after_ms);
-	m->servers.overdue_ms = m->o.heartbeat_ms + m->o.heartbeat_ms / 10;
+	m->servers.overdue_ms = csreg_heartbeat_ms(&m->servers, m->o.heartbeat_ms) * 11 / 10;
 	if (session_load(m, &err) < 0 || rpc_cs_load(m, &err) < 0 ||
 	    server_open(m->loop, m->o.listen, &m->key, m->o.max_connections, &handlers, &m->server,
 			addr, &err) < 0)

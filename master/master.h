@@ -7,6 +7,7 @@
 #include "master/csreg.h"
 #include "master/ns.h"
 #include "master/raise.h"
+#include "master/repair.h"
 #include "master/rlog.h"
 #include "master/server.h"
 #include "master/store.h"
@@ -14,7 +15,8 @@
 struct master_options {
 	char *data_dir, *listen, *key_file, *log_level, *name;
 	int64_t replicas, heartbeat_ms, dead_after_ms, session_ttl_ms, cache_bytes;
-	int64_t raise_timeout_ms, repair_delay_ms, repair_max, max_connections;
+	int64_t raise_timeout_ms, repair_delay_ms, repair_max, repair_per_server, max_connections;
+	int64_t balance_threshold, balance_max;
 };
 
 /* A client session's clock: everything else of it is in the state. */
@@ -47,10 +49,8 @@ struct master {
 	bool ready, stopping, log_closed;
 	/* repair.c */
 	bool garbage_due, reclaim_busy, reclaim_due;
-	uint64_t repair_next; /* chunk to go on with */
-	uint8_t repair_copies;
-	struct under_goal *under_goal;
-	unsigned repairs;     /* raises that repair.c has started and that run */
+	struct repair repair;
+	unsigned repairs, moves; /* raises that repair.c, balance.c have started and that run */
 	int exit_status;
 };
 enum { MASTER_TICK_MS = 100 };
@@ -83,11 +83,6 @@ void session_close(struct master *m, uint64_t session);
 void session_forget(struct master *m, uint64_t session);
 void session_free_all(struct master *m);
 
-/* repair.c: the queue of chunks below their goal, garbage, reclaiming. */
-void repair_tick(struct master *m);
-/* A replica that needs comparing or replacing was found: do it soon. */
-void repair_now(struct master *m, uint64_t chunk);
-void repair_free(struct master *m);
 /* For place_choose(). */
 uint64_t random_u64(void *arg);
 

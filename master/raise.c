@@ -18,7 +18,8 @@ enum part_state { PART_IDLE, PART_ASKED, PART_GOOD, PART_BEHIND, PART_FAILED };
 struct part {
 	struct raise *raise;
 	uint32_t server;
-	bool joining;
+	bool joining, leaving;
+	bool filled;   /* joining: it has a copy of the old version */
 	bool mended;   /* it has the content that counts: what was held against it is settled */
 	uint8_t marks; /* as they were when it was asked; later ones stand */
 	enum part_state state;
@@ -44,6 +45,7 @@ struct raise {
 	unsigned n_parts;
 	unsigned outstanding; /* calls and proposals that have not ended */
 	uint32_t drop;
+	struct raise_plan plan;
 	bool filled; /* it began with FILL: for the joining servers' sake */
 	int64_t retry_ms;
 	struct waiter *waiters;
@@ -52,7 +54,8 @@ struct raise {
 
 static void enter_log(struct raise *x);
 static void enter_ask(struct raise *x);
-static int raise_parts(struct raise *x, const uint32_t *joining, unsigned n_joining);
+static bool ask_leaving(struct raise *x, unsigned n);
+static int raise_parts(struct raise *x);
 
 static struct raise *raise_find(struct master *m, uint64_t chunk)
 {
@@ -155,23 +158,32 @@ static uint8_t marks_of(struct raise *x, uint32_t server)
 	       (MARK_UNCLEAN | MARK_TORN | MARK_DAMAGED);
 }
 
-/* The best member to copy from, among those in `state`: unmarked before unclean before torn before
- * damaged. */
+/* Of those in `state` that can be copied from, the smaller the better: unmarked before unclean
+ * before torn before damaged, then those that are sure to answer. */
+static unsigned source_rank(struct part *p, enum part_state state)
+{
+	unsigned marks = marks_of(p->raise, p->server);
+
+	return (marks & MARK_DAMAGED ? 16 : 0) + (marks & MARK_TORN ? 8 : 0) +
+	       (marks & MARK_UNCLEAN ? 4 : 0) +
+	       (state == PART_GOOD && !p->answer.present ? 2 : 0) +
+	       (part_cs(p)->state == SERVER_SUSPECT ? 1 : 0);
+}
+
+/* The best member to copy from, of equal ones the one with the least to do. */
 static struct part *best_source(struct raise *x, enum part_state state)
 {
 	struct part *best = NULL;
-	unsigned best_rank = 16;
+	unsigned best_rank = 0;
 
 	for (unsigned i = 0; i < x->n_parts; i++) {
 		struct part *p = &x->parts[i];
-		unsigned marks = marks_of(x, p->server);
-		unsigned rank = (marks & MARK_DAMAGED ? 8 : 0) + (marks & MARK_TORN ? 4 : 0) +
-				(marks & MARK_UNCLEAN ? 2 : 0);
+		unsigned rank;
 		if (p->joining || p->state != state || !cs_up(part_cs(p)))
 			continue;
-		if (state == PART_GOOD && !p->answer.present)
-			rank++;
-		if (rank < best_rank) {
+		rank = source_rank(p, state);
+		if (!best || rank < best_rank ||
+		    (rank == best_rank && part_cs(p)->feeding < part_cs(best)->feeding)) {
 			best = p;
 			best_rank = rank;
 		}
@@ -202,8 +214,20 @@ static int pull(struct raise *x, uint32_t server, const struct part *source, uin
 struct fill {
 	struct master *m;
 	uint64_t chunk, serial;
-	uint32_t server;
+	uint32_t server, source;
 };
+
+/* The load that copies are for their two servers: what the limits of repair count. */
+static void fill_count(const struct fill *f, int n)
+{
+	struct cs *from = csreg_find(&f->m->servers, f->source);
+	struct cs *to = csreg_find(&f->m->servers, f->server);
+
+	if (from)
+		from->feeding += (unsigned)n;
+	if (to)
+		to->filling += (unsigned)n;
+}
 
 static void fill_done(void *arg, int code, struct slice fields)
 {
@@ -211,6 +235,7 @@ static void fill_done(void *arg, int code, struct slice fields)
 	struct raise *x = raise_find(f->m, f->chunk);
 	struct part *p = x && x->serial == f->serial ? part_of(x, f->server) : NULL;
 
+	fill_count(f, -1);
 	if (code < 0)
 		log_warn("chunk %016llx: copy to server %u: %s", (unsigned long long)f->chunk,
 			 f->server, err_text(code));
@@ -218,6 +243,7 @@ static void fill_done(void *arg, int code, struct slice fields)
 	if (!p)
 		return;
 	p->state = code < 0 ? PART_FAILED : PART_IDLE;
+	p->filled = code == 0;
 	if (--x->outstanding == 0)
 		enter_log(x);
 }
@@ -229,10 +255,14 @@ static int fill_start(struct raise *x, uint32_t server, const struct part *sourc
 
 	if (!f)
 		return ERR_NOMEM;
-	*f = (struct fill){.m = x->m, .chunk = x->chunk, .serial = x->serial, .server = server};
+	*f = (struct fill){.m = x->m, .chunk = x->chunk, .serial = x->serial, .server = server,
+			   .source = source->server};
+	fill_count(f, 1); /* before the call: a broken link ends it at once */
 	r = pull(x, server, source, x->row.version, RAISE_FILL_MS, fill_done, f);
-	if (r < 0)
+	if (r < 0) {
+		fill_count(f, -1);
 		free(f);
+	}
 	return r;
 }
 
@@ -275,10 +305,11 @@ static void fill_cancel(struct raise *x)
 	log_info("chunk %016llx: copying gives way to a change of its members",
 		 (unsigned long long)x->chunk);
 	joining_let_go(x);
+	x->plan = (struct raise_plan){0};
 	x->filled = false;
 	x->serial = 0;
 	x->outstanding = 0;
-	r = raise_parts(x, NULL, 0);
+	r = raise_parts(x);
 	if (r == 0)
 		enter_log(x);
 	else
@@ -311,7 +342,8 @@ static void adopt(struct raise *x)
 	int r;
 
 	joining_let_go(x);
-	r = raise_parts(x, NULL, 0);
+	x->plan = (struct raise_plan){0};
+	r = raise_parts(x);
 	if (r == 0)
 		enter_ask(x);
 	else
@@ -377,33 +409,26 @@ static void member_settled(struct raise *x, const struct part *p)
 		csreg_mark(&x->m->servers, x->chunk, p->server, 0);
 }
 
-/* Servers outside the set that still have a replica: wanted for repair while copies are missing,
- * garbage when none is. */
+static bool is_confirmed(const struct cmd_chunk_raised *cmd, uint32_t server)
+{
+	for (unsigned i = 0; i < cmd->n_members; i++)
+		if (cmd->members[i].server == server)
+			return true;
+	return false;
+}
+
+/* Those that were left out have the old version, if they have any: it is worth something until the
+ * set is known to be whole (repair.c). */
 static void settle_strangers(struct raise *x, const struct cmd_chunk_raised *cmd)
 {
-	struct cs *cs, *next;
-	bool complete = cmd->n_members >= copies_wanted(x);
-
-	HASH_ITER(hh, x->m->servers.by_id, cs, next) {
-		struct cmd_garbage garbage = {.server = cs->id, .n_have = 1};
-		bool member = false;
-		for (unsigned i = 0; i < cmd->n_members; i++)
-			member |= cmd->members[i].server == cs->id;
-		if (member) {
-			member_settled(x, part_of(x, cs->id));
-			continue;
-		}
-		/* One that was left out has the old version, if it has any. */
-		if (part_of(x, cs->id) || cs->id == x->drop)
-			csreg_mark(&x->m->servers, x->chunk, cs->id, MARK_STALE);
-		if (!complete || !csreg_marked(&x->m->servers, x->chunk, cs->id))
-			continue;
-		garbage.have[0] = (struct wire_have){.id = x->chunk, .version = cmd->new_version};
-		csreg_mark(&x->m->servers, x->chunk, cs->id, 0);
-		master_propose_quietly(x->m, CMD_NUMBER_GARBAGE, &garbage);
-	}
-	if (!complete)
-		repair_now(x->m, x->chunk);
+	for (unsigned i = 0; i < cmd->n_members; i++)
+		member_settled(x, part_of(x, cmd->members[i].server));
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (!is_confirmed(cmd, x->parts[i].server))
+			csreg_mark(&x->m->servers, x->chunk, x->parts[i].server, MARK_STALE);
+	if (x->drop && !is_confirmed(cmd, x->drop))
+		csreg_mark(&x->m->servers, x->chunk, x->drop, MARK_STALE);
+	repair_now(x->m, x->chunk);
 }
 
 struct confirm {
@@ -434,12 +459,39 @@ static void confirm_done(struct master *m, void *arg, struct apply_result *resul
 	free(c);
 }
 
+static unsigned good_parts(struct raise *x, bool leaving)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < x->n_parts; i++)
+		n += x->parts[i].state == PART_GOOD && x->parts[i].leaving == leaving;
+	return n;
+}
+
+static void confirm_members(struct raise *x, struct cmd_chunk_raised *cmd)
+{
+	unsigned wanted = copies_wanted(x);
+
+	for (unsigned pass = 0; pass < 2; pass++) {
+		for (unsigned i = 0; i < x->n_parts; i++) {
+			struct part *p = &x->parts[i];
+			if (p->state != PART_GOOD || p->leaving != pass ||
+			    cmd->n_members == REPLICAS_MAX || (pass && cmd->n_members >= wanted))
+				continue;
+			cmd->members[cmd->n_members++].server = p->server;
+		}
+	}
+}
+
 static void enter_confirm(struct raise *x)
 {
-	struct confirm *c = calloc(1, sizeof(*c));
+	unsigned good = good_parts(x, false) + good_parts(x, true), wanted = copies_wanted(x);
+	struct confirm *c;
 
-	FAULT_POINT(MASTER_RAISE_CONFIRM, "");
+	/* Too few without those that leave: they stay. */
+	if (good < wanted && ask_leaving(x, wanted - good))
+		return;
 	x->phase = PHASE_CONFIRM;
+	c = calloc(1, sizeof(*c));
 	if (!c) {
 		retry_later(x, RAISE_RETRY_MS);
 		return;
@@ -447,9 +499,7 @@ static void enter_confirm(struct raise *x)
 	c->raise = x;
 	c->cmd = (struct cmd_chunk_raised){.chunk = x->chunk, .cut = x->row.cut,
 					   .new_version = x->row.pending_version};
-	for (unsigned i = 0; i < x->n_parts; i++)
-		if (x->parts[i].state == PART_GOOD && c->cmd.n_members < REPLICAS_MAX)
-			c->cmd.members[c->cmd.n_members++].server = x->parts[i].server;
+	confirm_members(x, &c->cmd);
 	x->outstanding++;
 	master_propose(x->m, CMD_NUMBER_CHUNK_RAISED, &c->cmd, confirm_done, c);
 }
@@ -460,7 +510,10 @@ static void mend_done(void *arg, int code, struct slice fields)
 {
 	struct part *p = arg;
 	struct raise *x = p->raise;
+	struct cursor c = cursor_slice(fields);
 
+	if (code == 0 && wire_chunk_state_get(&c, &p->answer) < 0)
+		code = ERR_PROTOCOL;
 	p->state = code < 0 ? PART_FAILED : PART_GOOD;
 	p->mended = code == 0;
 	if (code < 0)
@@ -479,8 +532,8 @@ static bool same_answer(const struct part *a, const struct part *b)
 
 static void mend(struct raise *x, struct part *p, const struct part *source)
 {
-	if (p->state == PART_FAILED ||
-	    (p->state == PART_GOOD && same_answer(p, source) && !p->marks))
+	if (p->state == PART_FAILED || p->state == PART_IDLE ||
+	    (p->state == PART_GOOD && same_answer(p, source) && (!p->marks || p->mended)))
 		return;
 	if (!source->answer.present) {
 		/* Never written: absent everywhere, so there is nothing to copy. */
@@ -539,9 +592,12 @@ static void ask_done(void *arg, int code, struct slice fields)
 		enter_mend(x);
 }
 
-/* Members must be in the row still; a joining server whose copy failed stays out. */
+/* Members must be in the row still; a joining server whose copy failed stays out. One that is to
+ * leave has to stay while there is no other whose content can count. */
 static void ask_prepare(struct raise *x)
 {
+	bool sound = false;
+
 	for (unsigned i = 0; i < x->n_parts; i++) {
 		struct part *p = &x->parts[i];
 		const struct row_member *list = p->joining ? x->row.joining : x->row.members;
@@ -555,14 +611,19 @@ static void ask_prepare(struct raise *x)
 		if (!listed || (p->joining && p->state == PART_FAILED))
 			p->state = PART_FAILED;
 		else
-			p->state = p->joining ? PART_BEHIND : PART_IDLE;
+			p->state = p->joining && !p->filled ? PART_BEHIND : PART_IDLE;
+		sound |= p->state == PART_IDLE && !p->joining && !p->leaving && !p->marks &&
+			 cs_up(part_cs(p));
 	}
+	for (unsigned i = 0; !sound && i < x->n_parts; i++)
+		x->parts[i].leaving = false;
 }
 
 static bool member_expected(struct raise *x)
 {
 	for (unsigned i = 0; i < x->n_parts; i++)
-		if (!x->parts[i].joining && csreg_expected(&x->m->servers, x->parts[i].server))
+		if (!x->parts[i].joining && !x->parts[i].leaving &&
+		    csreg_expected(&x->m->servers, x->parts[i].server))
 			return true;
 	return false;
 }
@@ -623,10 +684,30 @@ static void enter_ask(struct raise *x)
 		settle = NULL;
 	x->outstanding = 1;
 	for (unsigned i = 0; i < x->n_parts; i++)
-		if (x->parts[i].state == PART_IDLE)
+		if (x->parts[i].state == PART_IDLE && !x->parts[i].leaving)
 			ask(x, &x->parts[i], &x->parts[i] == settle);
 	if (--x->outstanding == 0)
 		enter_mend(x);
+}
+
+/* Up to n of those that were to leave. False when there is none to ask. */
+static bool ask_leaving(struct raise *x, unsigned n)
+{
+	bool asked = false;
+
+	x->phase = PHASE_ASK;
+	x->outstanding = 1;
+	for (unsigned i = 0; i < x->n_parts; i++) {
+		struct part *p = &x->parts[i];
+		if (n == 0 || !p->leaving || p->state != PART_IDLE || !cs_up(part_cs(p)))
+			continue;
+		ask(x, p, false);
+		asked = true;
+		n--;
+	}
+	if (--x->outstanding == 0 && asked)
+		enter_mend(x);
+	return asked;
 }
 
 /* ---- the beginning ---- */
@@ -653,7 +734,7 @@ static bool can_be_source(struct raise *x, uint32_t server)
 
 /* Sets up the parts from the row. Negative when there is nobody whose content could count; a
  * pending raise has no choice, and goes on by itself when a member comes back. */
-static int raise_parts(struct raise *x, const uint32_t *joining, unsigned n_joining)
+static int raise_parts(struct raise *x)
 {
 	bool others = false;
 	int r = row_read(x);
@@ -674,8 +755,12 @@ static int raise_parts(struct raise *x, const uint32_t *joining, unsigned n_join
 			part_add(x, x->row.members[i].server, false);
 	for (unsigned i = 0; i < x->row.n_joining; i++)
 		part_add(x, x->row.joining[i].server, true);
-	for (unsigned i = 0; i < n_joining; i++)
-		part_add(x, joining[i], true);
+	/* What is pending has its own. */
+	for (unsigned i = 0; !x->row.pending_version && i < x->plan.n_joining; i++)
+		part_add(x, x->plan.joining[i], true);
+	for (unsigned i = 0; i < x->plan.n_leaving; i++)
+		if (part_of(x, x->plan.leaving[i]))
+			part_of(x, x->plan.leaving[i])->leaving = true;
 	return 0;
 }
 
@@ -694,8 +779,9 @@ static void raise_join(struct raise *x, uint32_t drop, raise_done_fn done, void 
 	}
 }
 
-static void raise_new(struct master *m, uint64_t chunk, uint32_t drop, const uint32_t *joining,
-		      unsigned n_joining, bool patient, raise_done_fn done, void *arg)
+/* plan NULL: somebody waits for it, so that it has a time-out. */
+static void raise_new(struct master *m, uint64_t chunk, uint32_t drop,
+		      const struct raise_plan *plan, raise_done_fn done, void *arg)
 {
 	struct raise *x = calloc(1, sizeof(*x));
 	int r = x ? 0 : ERR_NOMEM;
@@ -704,10 +790,11 @@ static void raise_new(struct master *m, uint64_t chunk, uint32_t drop, const uin
 		x->m = m;
 		x->chunk = chunk;
 		x->drop = drop;
-		r = raise_parts(x, joining, n_joining);
+		x->plan = plan ? *plan : (struct raise_plan){0};
+		r = raise_parts(x);
 	}
 	if (r == 0)
-		r = wait_add(x, patient, done, arg);
+		r = wait_add(x, plan != NULL, done, arg);
 	if (r < 0) {
 		free(x);
 		if (done)
@@ -716,8 +803,8 @@ static void raise_new(struct master *m, uint64_t chunk, uint32_t drop, const uin
 	}
 	HASH_ADD(hh, m->raises.by_chunk, chunk, sizeof(x->chunk), x);
 	log_debug("chunk %016llx v%u: raise, leaving out %u, adding %u",
-		  (unsigned long long)chunk, x->row.version, drop, n_joining);
-	if (n_joining > 0 && !x->row.pending_version)
+		  (unsigned long long)chunk, x->row.version, drop, x->plan.n_joining);
+	if (x->plan.n_joining > 0 && !x->row.pending_version)
 		enter_fill(x);
 	else
 		enter_log(x);
@@ -730,14 +817,14 @@ void raise_start(struct master *m, uint64_t chunk, uint32_t drop, raise_done_fn 
 	if (x)
 		raise_join(x, drop, done, arg);
 	else
-		raise_new(m, chunk, drop, NULL, 0, false, done, arg);
+		raise_new(m, chunk, drop, NULL, done, arg);
 }
 
-void raise_repair(struct master *m, uint64_t chunk, const uint32_t *joining, unsigned n_joining,
+void raise_repair(struct master *m, uint64_t chunk, const struct raise_plan *plan,
 		  raise_done_fn done, void *arg)
 {
 	assert(!raise_running(m, chunk));
-	raise_new(m, chunk, 0, joining, n_joining, true, done, arg);
+	raise_new(m, chunk, 0, plan, done, arg);
 }
 
 int raise_resume(struct master *m)
@@ -763,7 +850,7 @@ int raise_resume(struct master *m)
 /* The members may be others by now. */
 static void retry(struct raise *x)
 {
-	int r = raise_parts(x, NULL, 0);
+	int r = raise_parts(x);
 
 	if (r == 0 && x->row.pending_version)
 		enter_ask(x);

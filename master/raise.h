@@ -5,8 +5,9 @@
  *
  *     FILL     joining servers pull a copy at v, while clients go on
  *     LOG      CHUNK_RAISE is proposed (skipped when the state says it is pending already)
- *     ASK      members rename to v+1, cut, and answer with the digest of their checksums
- *     MEND     those that differ, were marked or join pull from the first good one
+ *     ASK      members, and those whose copy is complete, rename to v+1, cut, and answer with the
+ *              digest of their checksums
+ *     MEND     those that differ, were marked or have no copy yet pull from the best member
  *     CONFIRM  CHUNK_RAISED with those that succeeded is proposed
  *
  * From LOG on nobody gets a location of the chunk: requests for it wait here. When no member
@@ -39,12 +40,20 @@ enum {
  * (common/waits.h), ERR_NO_SERVERS when no member can be asked. */
 typedef void (*raise_done_fn)(void *arg, int code);
 
+/* joining: servers that become members. leaving: members that are to go once they are not needed:
+ * they are asked nothing and keep their old version, unless fewer than the wanted copies remain
+ * without them. */
+struct raise_plan {
+	uint32_t joining[REPLICAS_MAX], leaving[REPLICAS_MAX];
+	unsigned n_joining, n_leaving;
+};
+
 /* Leaves server `drop` out (0: none), and those that are down. If one runs for the chunk already,
  * only waits for it. done may be NULL. */
 void raise_start(struct master *m, uint64_t chunk, uint32_t drop, raise_done_fn done, void *arg);
-/* Adds `joining` servers, and compares replicas with marks against them. None runs for this chunk.
+/* Carries out a plan, and compares replicas with marks against them. None runs for this chunk.
  * done is called when it ends, or when it can do nothing but wait for a member to come back. */
-void raise_repair(struct master *m, uint64_t chunk, const uint32_t *joining, unsigned n_joining,
+void raise_repair(struct master *m, uint64_t chunk, const struct raise_plan *plan,
 		  raise_done_fn done, void *arg);
 bool raise_running(struct master *m, uint64_t chunk);
 /* Starts machines for all `p` rows: after a restart. */

@@ -10,61 +10,60 @@
 #include "master/place.h"
 
 enum {
-	REPAIR_LOOKED_AT_MAX = 256,
-	REPAIR_AGAIN_MS = 1000, /* a chunk for which nothing could be done is looked at again */
-	REPAIR_RETRY_MS = 5000, /* one for which something was tried */
-	UNDER_GOAL_MAX = 1 << 20,
+	LOOKED_AT_MAX = 256, /* of those that wait, in a tick */
+	PICK_MAX = 256,	     /* of those that are ready */
+	PICK_BUSY_MAX = 16,  /* so many in vain are enough */
 	/* Long: a deletion given up here would still be done there, some time later, to a replica
 	 * that may be wanted again by then. A server that hangs loses its link first. */
 	GARBAGE_MS = 600000,
 };
 
-/* A chunk that is not as it should be: since when, and when it is looked at again. Only what is
- * waited for is here; the `u` rows of the state bring back what does not fit. */
-struct under_goal {
-	uint64_t chunk;
-	int64_t since_ms, next_ms;
-	bool urgent; /* looked at by itself, not only when the scan comes by */
-	UT_hash_handle hh;
-};
+/* ---- how a chunk stands ---- */
 
-static struct under_goal *under_goal_note(struct master *m, uint64_t chunk)
+static void examine_member(struct master *m, uint64_t chunk, uint32_t server, struct condition *c)
 {
-	struct under_goal *u;
+	struct cs *cs = csreg_find(&m->servers, server);
+	uint8_t marks = csreg_marked(&m->servers, chunk, server);
+	bool up = cs_up(cs);
 
-	HASH_FIND(hh, m->under_goal, &chunk, sizeof(chunk), u);
-	if (u)
-		return u;
-	if (HASH_COUNT(m->under_goal) >= UNDER_GOAL_MAX)
-		return NULL;
-	u = calloc(1, sizeof(*u));
-	if (!u)
-		return NULL;
-	*u = (struct under_goal){.chunk = chunk, .since_ms = clock_ms()};
-	HASH_ADD(hh, m->under_goal, chunk, sizeof(u->chunk), u);
-	return u;
+	c->up += up;
+	c->live += up && !(marks & MARK_DAMAGED);
+	c->marked += up && (marks & (MARK_UNCLEAN | MARK_DAMAGED));
+	c->sound += up && !(marks & (MARK_UNCLEAN | MARK_DAMAGED));
+	c->expected |= csreg_expected(&m->servers, server);
+	if ((cs && cs->draining) || csreg_lost(&m->servers, server, m->o.repair_delay_ms))
+		c->leaving[c->n_leaving++] = server;
+	else
+		c->away += !up;
 }
 
-static void under_goal_forget(struct master *m, struct under_goal *u)
+int repair_examine(struct master *m, uint64_t chunk, struct condition *ret)
 {
-	HASH_DEL(m->under_goal, u);
-	free(u);
+	_cleanup_buf_ struct buf backing = {0}, policy_backing = {0};
+	struct row_policy policy;
+	int r;
+
+	*ret = (struct condition){0};
+	r = state_get_row_chunk(m->st, key_chunk(chunk), &ret->row, &backing);
+	if (r == 1)
+		r = state_get_row_policy(m->st, key_policy(ret->row.policy), &policy,
+					 &policy_backing);
+	if (r <= 0)
+		return r;
+	ret->copies = policy.copies;
+	for (unsigned i = 0; i < ret->row.n_members; i++)
+		examine_member(m, chunk, ret->row.members[i].server, ret);
+	return 1;
 }
 
-void repair_now(struct master *m, uint64_t chunk)
+bool repair_nothing(const struct condition *c)
 {
-	struct under_goal *u = under_goal_note(m, chunk);
-	if (u) {
-		u->urgent = true;
-		u->next_ms = 0;
-	}
+	return c->marked == 0 && c->n_leaving == 0 && c->row.n_members == c->copies;
 }
 
-void repair_free(struct master *m)
+bool repair_whole(const struct condition *c)
 {
-	struct under_goal *u, *next;
-	HASH_ITER(hh, m->under_goal, u, next)
-		under_goal_forget(m, u);
+	return repair_nothing(c) && c->live == c->copies && !c->row.pending_version;
 }
 
 static bool is_member(const struct row_chunk *row, uint32_t server)
@@ -75,151 +74,343 @@ static bool is_member(const struct row_chunk *row, uint32_t server)
 	return false;
 }
 
-/* It is to delete its old replica first. */
-static bool has_garbage(struct master *m, uint64_t chunk, uint32_t server)
+static bool is_leaving(const struct condition *c, uint32_t server)
+{
+	for (unsigned i = 0; i < c->n_leaving; i++)
+		if (c->leaving[i] == server)
+			return true;
+	return false;
+}
+
+bool repair_has_garbage(struct master *m, uint64_t chunk, uint32_t server)
 {
 	_cleanup_buf_ struct buf backing = {0};
 	struct key key = key_garbage(server, chunk);
 	return state_get(m->st, key_slice(&key), &backing) != 0;
 }
 
-/* Servers to add: those with an old replica first (a small copy), then by placement. */
-static unsigned choose_targets(struct master *m, uint64_t chunk, const struct row_chunk *row,
-			       unsigned want, bool old_only, uint32_t *ret)
+bool repair_busy(const struct master *m, unsigned copies_under_way)
 {
-	struct place_server *list = calloc(HASH_COUNT(m->servers.by_id) + 1, sizeof(*list));
+	return m->o.repair_per_server > 0 && copies_under_way >= m->o.repair_per_server;
+}
+
+unsigned repair_closeness(struct master *m, const struct row_chunk *row, uint32_t without,
+			  const struct cs *cs)
+{
+	struct place_server others[REPLICAS_MAX];
+	struct place_server candidate = {.rack = cs->rack, .host = cs->host};
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < row->n_members; i++) {
+		struct cs *member = csreg_find(&m->servers, row->members[i].server);
+		if (member && member->id != without && member->id != cs->id)
+			others[n++] = (struct place_server){.rack = member->rack, .used = true,
+							    .host = member->host};
+	}
+	return place_closeness(others, n, &candidate);
+}
+
+/* Servers outside the set that still have a replica. They are kept as long as a copy might be
+ * missed: the set must be complete, every member up and good. */
+static void trim_strangers(struct master *m, uint64_t chunk, const struct condition *c)
+{
 	struct cs *cs, *next;
-	unsigned n = 0, chosen = 0;
+
+	if (!repair_whole(c) || raise_running(m, chunk))
+		return;
+	HASH_ITER(hh, m->servers.by_id, cs, next) {
+		struct cmd_garbage garbage = {.server = cs->id, .n_have = 1};
+		if (is_member(&c->row, cs->id) || !csreg_marked(&m->servers, chunk, cs->id))
+			continue;
+		garbage.have[0] = (struct wire_have){.id = chunk, .version = c->row.version};
+		csreg_mark(&m->servers, chunk, cs->id, 0);
+		master_propose_quietly(m, CMD_NUMBER_GARBAGE, &garbage);
+	}
+}
+
+/* ---- what is to be done ---- */
+
+enum verdict { VERDICT_WAIT, VERDICT_BUSY, VERDICT_GO };
+
+struct choice {
+	unsigned want;
+	bool old_only;	/* only servers with an old replica: a small copy */
+	uint32_t avoid; /* not this one, if there is another */
+};
+
+/* Servers to join, into ret. *ret_busy: there is one, but it has enough to do. */
+static unsigned choose_targets(struct master *m, uint64_t chunk, const struct condition *c,
+			       const struct choice *choice, uint32_t *ret, bool *ret_busy)
+{
+	_cleanup_free_ struct place_server *list =
+		calloc(HASH_COUNT(m->servers.by_id) + 1, sizeof(*list));
+	struct cs *cs, *next;
+	unsigned n = 0;
 
 	if (!list)
 		return 0;
 	HASH_ITER(hh, m->servers.by_id, cs, next) {
-		bool used = is_member(row, cs->id);
-		if (!used && (!cs_up(cs) || has_garbage(m, chunk, cs->id)))
+		bool member = is_member(&c->row, cs->id);
+		bool old = csreg_marked(&m->servers, chunk, cs->id) & MARK_STALE;
+		struct place_server s = {.id = cs->id, .free_bytes = cs->free_bytes,
+					 .load = cs->load + cs->filling, .rack = cs->rack,
+					 .host = cs->host, .used = member, .old = old,
+					 .busy = repair_busy(m, cs->filling)};
+		/* Those that leave are no candidates, and no reason to go elsewhere. */
+		if (member ? is_leaving(c, cs->id)
+			   : !cs_takes(cs) || (choice->old_only && !old) ||
+			     cs->id == choice->avoid || repair_has_garbage(m, chunk, cs->id))
 			continue;
-		if (!used && chosen < want && cs->free_bytes >= PLACE_FREE_BYTES_MIN &&
-		    (csreg_marked(&m->servers, chunk, cs->id) & MARK_STALE)) {
-			ret[chosen++] = cs->id;
-			used = true;
-		}
-		list[n++] = (struct place_server){.id = cs->id, .free_bytes = cs->free_bytes,
-						  .load = cs->load, .rack = cs->rack,
-						  .host = cs->host, .used = used};
+		*ret_busy |= !member && s.busy;
+		list[n++] = s;
 	}
-	if (!old_only)
-		chosen += place_choose(list, n, want - chosen, random_u64, NULL, ret + chosen);
-	free(list);
-	return chosen;
+	return place_choose(list, n, choice->want, random_u64, NULL, ret);
 }
 
-static void repair_done(void *arg, int code)
+static bool sources_busy(struct master *m, uint64_t chunk, const struct row_chunk *row)
 {
-	struct master *m = arg;
-	m->repairs--;
+	for (unsigned i = 0; i < row->n_members; i++) {
+		struct cs *cs = csreg_find(&m->servers, row->members[i].server);
+		if (cs_up(cs) && !repair_busy(m, cs->feeding) &&
+		    !(csreg_marked(&m->servers, chunk, cs->id) & MARK_DAMAGED))
+			return false;
+	}
+	return row->flags & CHUNK_WRITTEN;
 }
 
-/* What is known of a chunk's members now. */
-struct health {
-	unsigned up, source, marked;
-	bool expected; /* one that (re)starts: wait for it */
-};
-
-static struct health health_of(struct master *m, uint64_t chunk, const struct row_chunk *row)
+/* The member that is missed least: close to another one, on a full server. */
+static uint32_t surplus_member(struct master *m, const struct row_chunk *row)
 {
-	struct health h = {0};
+	struct cs *best = NULL;
+	unsigned best_close = 0;
 
 	for (unsigned i = 0; i < row->n_members; i++) {
-		uint32_t id = row->members[i].server;
-		uint8_t marks = csreg_marked(&m->servers, chunk, id);
-		bool up = cs_up(csreg_find(&m->servers, id));
-		h.up += up;
-		h.source += up && !(marks & MARK_DAMAGED);
-		h.marked += up && (marks & (MARK_UNCLEAN | MARK_DAMAGED));
-		h.expected |= csreg_expected(&m->servers, id);
+		struct cs *cs = csreg_find(&m->servers, row->members[i].server);
+		unsigned close = cs ? repair_closeness(m, row, cs->id, cs) : 0;
+		if (cs && (!best || close > best_close ||
+			   (close == best_close && cs->free_bytes < best->free_bytes))) {
+			best = cs;
+			best_close = close;
+		}
 	}
-	return h;
+	return best ? best->id : 0;
 }
 
-/* A chunk that lacks copies, or whose replicas must be compared. */
-static void repair_chunk(struct master *m, uint64_t chunk)
+/* More members than wanted, or those that leave are replaced already: is there one to leave? */
+static bool plan_leaving(struct master *m, const struct condition *c, struct raise_plan *ret)
 {
-	_cleanup_buf_ struct buf backing = {0};
-	struct under_goal *u = under_goal_note(m, chunk);
-	struct row_policy policy;
-	struct row_chunk row;
-	struct health health;
-	uint32_t targets[REPLICAS_MAX];
-	unsigned n = 0;
-	bool patient, compare;
+	unsigned staying = 0;
 
-	if (!u || clock_ms() < u->next_ms || raise_running(m, chunk))
-		return;
-	if (state_get_row_chunk(m->st, key_chunk(chunk), &row, &backing) != 1 ||
-	    state_get_row_policy(m->st, key_policy(row.policy), &policy, &backing) != 1) {
-		under_goal_forget(m, u);
+	for (unsigned i = 0; i < c->row.n_members; i++)
+		staying += !is_leaving(c, c->row.members[i].server) &&
+			   cs_up(csreg_find(&m->servers, c->row.members[i].server));
+	if (c->row.n_members <= c->copies || c->marked > 0 || staying < c->copies)
+		return false;
+	memcpy(ret->leaving, c->leaving, sizeof(ret->leaving));
+	ret->n_leaving = c->n_leaving;
+	if (ret->n_leaving == 0)
+		ret->leaving[ret->n_leaving++] = surplus_member(m, &c->row);
+	return true;
+}
+
+/* Any change leaves out the members that are down: those that are only away get time to come back,
+ * unless what is left is a single copy. Readers who have no other replica start a comparison at
+ * once (rpc_client.c); what is to be compared cannot be copied from before. */
+static enum verdict make_plan(struct master *m, const struct repair_entry *e,
+			      const struct condition *c, struct raise_plan *ret)
+{
+	unsigned staying = c->row.n_members - c->n_leaving;
+	bool young = clock_ms() - e->since_ms < m->o.repair_delay_ms, busy = false;
+	bool compare = c->marked > 0 && (c->up == c->row.n_members || !young);
+	struct choice choice = {.want = staying < c->copies ? c->copies - staying : 0,
+				.old_only = young && c->n_leaving == 0, .avoid = e->avoid};
+
+	*ret = (struct raise_plan){0};
+	if (c->expected || c->live == 0 || (c->away > 0 && c->live > 1))
+		return VERDICT_WAIT;
+	if (c->sound == 0)
+		return compare ? VERDICT_GO : VERDICT_WAIT;
+	ret->n_joining = choose_targets(m, e->chunk, c, &choice, ret->joining, &busy);
+	choice.avoid = 0;
+	if (ret->n_joining == 0 && e->avoid && !busy)
+		ret->n_joining = choose_targets(m, e->chunk, c, &choice, ret->joining, &busy);
+	if (ret->n_joining > 0) {
+		memcpy(ret->leaving, c->leaving, sizeof(ret->leaving));
+		ret->n_leaving = c->n_leaving;
+		return sources_busy(m, e->chunk, &c->row) ? VERDICT_BUSY : VERDICT_GO;
+	}
+	if (plan_leaving(m, c, ret) || compare)
+		return VERDICT_GO;
+	return busy ? VERDICT_BUSY : VERDICT_WAIT;
+}
+
+/* ---- doing it ---- */
+
+struct job {
+	struct master *m;
+	uint64_t chunk;
+	struct raise_plan plan;
+	struct condition before;
+};
+
+/* Puts an entry where it belongs by what is known now; false when it is gone. */
+static bool review(struct master *m, struct repair_entry *e, struct condition *c)
+{
+	int r = repair_examine(m, e->chunk, c);
+	enum repair_entry_state state = c->live ? REPAIR_READY : REPAIR_WAIT_AGAIN;
+
+	if (r == 1)
+		trim_strangers(m, e->chunk, c);
+	if (r == 0 || (r == 1 && repair_nothing(c))) {
+		repair_queue_remove(&m->repair.queue, e);
+		return false;
+	}
+	if (e->state != state || e->live != c->live)
+		repair_queue_set(&m->repair.queue, e, state, c->live);
+	return true;
+}
+
+/* A server that was to join and did not is not asked again at once. */
+static void blame_targets(struct repair_entry *e, const struct job *job, const struct condition *c)
+{
+	e->avoid = 0;
+	for (unsigned i = 0; i < job->plan.n_joining; i++)
+		if (!is_member(&c->row, job->plan.joining[i]))
+			e->avoid = job->plan.joining[i];
+}
+
+static bool same_trouble(const struct condition *a, const struct condition *b)
+{
+	return a->row.n_members == b->row.n_members && a->marked == b->marked &&
+	       a->n_leaving == b->n_leaving;
+}
+
+static void job_done(void *arg, int code)
+{
+	struct job *job = arg;
+	struct master *m = job->m;
+	struct repair_entry *e = repair_queue_find(&m->repair.queue, job->chunk);
+	struct condition c;
+
+	m->repairs--;
+	m->repair.due = true;
+	if (e && e->state == REPAIR_RUNNING && review(m, e, &c)) {
+		blame_targets(e, job, &c);
+		if (!e->again && (code < 0 || e->avoid || same_trouble(&c, &job->before)))
+			repair_queue_set(&m->repair.queue, e, REPAIR_WAIT_RETRY, c.live);
+	}
+	free(job);
+}
+
+static void job_start(struct master *m, struct repair_entry *e, const struct condition *c,
+		      const struct raise_plan *plan)
+{
+	struct job *job = malloc(sizeof(*job));
+
+	if (!job) {
+		repair_queue_set(&m->repair.queue, e, REPAIR_WAIT_RETRY, e->live);
 		return;
 	}
-	u->next_ms = deadline_in(REPAIR_AGAIN_MS);
-	health = health_of(m, chunk, &row);
-	if (health.marked == 0 && row.n_members >= policy.copies) {
-		under_goal_forget(m, u);
-		return;
-	}
-	if (health.expected || health.source == 0)
-		return;
-	/* A comparison leaves out members that are down: it gives them time to come back. Readers
-	 * who have no other replica start it at once (rpc_client.c). */
-	patient = clock_ms() - u->since_ms < m->o.repair_delay_ms;
-	compare = health.marked > 0 && (health.up == row.n_members || !patient);
-	if (row.n_members < policy.copies)
-		n = choose_targets(m, chunk, &row, policy.copies - row.n_members, patient, targets);
-	if (n == 0 && !compare)
-		return;
-	u->next_ms = deadline_in(REPAIR_RETRY_MS);
+	*job = (struct job){.m = m, .chunk = e->chunk, .plan = *plan, .before = *c};
 	m->repairs++;
-	raise_repair(m, chunk, targets, n, repair_done, m);
+	e->again = false;
+	repair_queue_set(&m->repair.queue, e, REPAIR_RUNNING, e->live);
+	raise_repair(m, job->chunk, &job->plan, job_done, job);
 }
 
-/* Few at once: a server that is asked for hundreds of changes answers late, and one that answers
- * late is taken for a failed one. Goes on through the `u` rows where it stopped: fewest copies
- * first, then rising id. */
-static void repair_scan(struct master *m)
+/* False when the servers that it needs have enough to do. */
+static bool try_entry(struct master *m, struct repair_entry *e)
 {
-	uint64_t found[REPAIR_LOOKED_AT_MAX];
-	uint8_t type = KEY_UNDER_GOAL;
-	struct key start = key_under_goal(m->repair_copies, m->repair_next);
-	struct state_iter *it;
-	struct slice key, value;
-	unsigned n = 0;
+	uint8_t live = e->live;
+	struct raise_plan plan;
+	struct condition c;
 
-	if (m->repairs >= (unsigned)m->o.repair_max ||
-	    state_iter_open(m->st, slice_of(&type, 1), key_slice(&start), &it) < 0)
-		return;
-	while (n < REPAIR_LOOKED_AT_MAX && state_iter_next(it, &key, &value) == 1) {
-		m->repair_copies = key.data[1];
-		found[n] = get_be64(key.data + 2);
-		m->repair_next = found[n++] + 1;
+	/* With fewer copies it comes first, with more it was not its turn. */
+	if (!review(m, e, &c) || e->live > live || e->state != REPAIR_READY)
+		return true;
+	if (raise_running(m, e->chunk) || c.row.pending_version) {
+		repair_queue_set(&m->repair.queue, e, REPAIR_WAIT_AGAIN, c.live);
+		return true;
 	}
-	state_iter_close(it);
-	if (n < REPAIR_LOOKED_AT_MAX)
-		m->repair_copies = 0, m->repair_next = 0;
-	for (unsigned i = 0; i < n && m->repairs < (unsigned)m->o.repair_max; i++)
-		repair_chunk(m, found[i]);
+	switch (make_plan(m, e, &c, &plan)) {
+	case VERDICT_GO:
+		job_start(m, e, &c, &plan);
+		return true;
+	case VERDICT_WAIT:
+		repair_queue_set(&m->repair.queue, e, REPAIR_WAIT_AGAIN, c.live);
+		return true;
+	case VERDICT_BUSY: break;
+	}
+	return false;
 }
 
-static void repair_urgent(struct master *m)
+/* By number: what one of them starts may end another. */
+void repair_pick(struct master *m)
 {
-	struct under_goal *u, *next;
-	uint64_t found[REPAIR_LOOKED_AT_MAX];
-	int64_t now = clock_ms();
-	unsigned n = 0;
+	uint64_t found[PICK_MAX];
+	unsigned busy = 0, n = m->repairs >= m->o.repair_max ? 0 :
+			       repair_queue_first(&m->repair.queue, found, PICK_MAX);
 
-	HASH_ITER(hh, m->under_goal, u, next) {
-		if (u->urgent && now >= u->next_ms && n < REPAIR_LOOKED_AT_MAX)
-			found[n++] = u->chunk;
+	m->repair.due = false;
+	for (unsigned i = 0; i < n && busy < PICK_BUSY_MAX && m->repairs < m->o.repair_max; i++) {
+		struct repair_entry *e = repair_queue_find(&m->repair.queue, found[i]);
+		if (e && e->state == REPAIR_READY)
+			busy += !try_entry(m, e);
 	}
-	for (unsigned i = 0; i < n && m->repairs < (unsigned)m->o.repair_max; i++)
-		repair_chunk(m, found[i]);
+}
+
+static void wake_waiting(struct master *m)
+{
+	uint64_t found[LOOKED_AT_MAX];
+	unsigned n = repair_queue_due(&m->repair.queue, found, LOOKED_AT_MAX);
+	struct condition c;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct repair_entry *e = repair_queue_find(&m->repair.queue, found[i]);
+		if (e)
+			review(m, e, &c);
+	}
+}
+
+static void queue_new(struct master *m, uint64_t chunk, const struct condition *c)
+{
+	struct repair_entry *e = repair_queue_add(&m->repair.queue, chunk, c->live);
+
+	if (e && c->live == 0)
+		repair_queue_set(&m->repair.queue, e, REPAIR_WAIT_AGAIN, 0);
+}
+
+void repair_look(struct master *m, uint64_t chunk)
+{
+	struct repair_entry *e = repair_queue_find(&m->repair.queue, chunk);
+	struct condition c;
+
+	if (e && e->state == REPAIR_READY) {
+		review(m, e, &c);
+	} else if (!e && repair_examine(m, chunk, &c) == 1) {
+		trim_strangers(m, chunk, &c);
+		if (!repair_nothing(&c))
+			queue_new(m, chunk, &c);
+	}
+}
+
+/* Queued even when all is well: a raise that is about to end leaves strangers to trim. */
+void repair_now(struct master *m, uint64_t chunk)
+{
+	struct repair_entry *e = repair_queue_find(&m->repair.queue, chunk);
+	struct condition c;
+
+	if (e && e->state == REPAIR_RUNNING)
+		e->again = true;
+	else if (e)
+		review(m, e, &c);
+	else if (repair_examine(m, chunk, &c) == 1)
+		queue_new(m, chunk, &c);
+}
+
+void repair_free(struct master *m)
+{
+	repair_queue_free(&m->repair.queue);
 }
 
 /* ---- garbage ---- */
@@ -325,6 +516,7 @@ void repair_tick(struct master *m)
 				garbage_collect(m, cs);
 		}
 	}
-	repair_urgent(m);
-	repair_scan(m);
+	repair_find_tick(m);
+	wake_waiting(m);
+	repair_pick(m);
 }

@@ -114,19 +114,26 @@ static void chunk_addresses(struct master *m, struct wire_chunk *chunk)
 	}
 }
 
-/* For readers: replicas that cannot serve are left out; if none can, all stay, so that the client
- * sees who should have had it. Writers always get the whole set: one that is left out would keep
- * old bytes under a valid version. */
+/* For readers: replicas that cannot serve are left out, those of suspect servers come last; if none
+ * can serve, all stay, so that the client sees who should have had it. Writers always get the whole
+ * set: one that is left out would keep old bytes under a valid version. */
 static void chunk_for_read(struct master *m, struct wire_chunk *chunk)
 {
-	unsigned usable = 0, n = 0;
+	struct wire_replica last[REPLICAS_MAX];
+	unsigned n = 0, n_last = 0;
 
-	for (unsigned i = 0; i < chunk->n_replicas; i++)
-		usable += replica_usable(m, chunk->id, chunk->replicas[i].server);
-	for (unsigned i = 0; usable > 0 && i < chunk->n_replicas; i++)
-		if (replica_usable(m, chunk->id, chunk->replicas[i].server))
+	for (unsigned i = 0; i < chunk->n_replicas; i++) {
+		uint32_t server = chunk->replicas[i].server;
+		if (!replica_usable(m, chunk->id, server))
+			continue;
+		if (csreg_find(&m->servers, server)->state == SERVER_SUSPECT)
+			last[n_last++] = chunk->replicas[i];
+		else
 			chunk->replicas[n++] = chunk->replicas[i];
-	if (usable > 0)
+	}
+	for (unsigned i = 0; i < n_last; i++)
+		chunk->replicas[n++] = last[i];
+	if (n > 0)
 		chunk->n_replicas = (uint16_t)n;
 	chunk_addresses(m, chunk);
 }
@@ -177,7 +184,7 @@ static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_cod
 	if (!list || state_get_row_policy(m->st, key_policy(0), &policy, &backing) != 1)
 		return 0;
 	HASH_ITER(hh, m->servers.by_id, cs, next) {
-		if (cs_up(cs) && !cs_blamed(cs))
+		if (cs_takes(cs))
 			list[n++] = (struct place_server){
 				.id = cs->id, .free_bytes = cs->free_bytes, .load = cs->load,
 				.rack = cs->rack, .host = cs->host};

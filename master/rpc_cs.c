@@ -64,8 +64,10 @@ static void registered(struct master *m, void *arg, struct apply_result *result)
 		cs->peer->owner = cs;
 		cs->state = SERVER_REPORTING;
 		cs->seen_ms = cs->linked_ms = clock_ms();
-		rep.heartbeat_ms = (uint32_t)m->o.heartbeat_ms;
-		rep.dead_ms = (uint32_t)m->o.dead_after_ms;
+		cs->tries++;
+		rep.heartbeat_ms = (uint32_t)csreg_heartbeat_ms(&m->servers, m->o.heartbeat_ms);
+		rep.dead_ms = (uint32_t)m->servers.dead_ms;
+		rep.lease_ms = (uint32_t)csreg_lease_ms(&m->servers);
 		log_info("chunkserver %s (%u): registered", cs->addr, cs->id);
 		peer_reply(reg->peer, &reg->h, &rep);
 	} else {
@@ -101,6 +103,7 @@ int rpc_cs_load(struct master *m, struct err *err)
 		text_keep(cs->addr, sizeof(cs->addr), row.addr);
 		text_keep(cs->rack, sizeof(cs->rack), row.rack);
 		text_keep(cs->host, sizeof(cs->host), row.host);
+		cs->draining = row.flags & SERVER_DRAINING;
 	}
 	state_iter_close(it);
 	return r < 0 ? err_set(err, r, "reading the servers: %s", err_text(r)) : 0;
@@ -173,15 +176,15 @@ static bool is_member(const struct row_chunk *row, uint32_t server)
 	return false;
 }
 
-/* A replica that this server should not have: wanted while copies are missing, else garbage. Never
+/* A replica that this server should not have: kept while a copy may be missed, else garbage. Never
  * one that this master has not given out: then it is the master that has lost something. */
 static void replica_stray(struct master *m, struct cs *cs, const struct wire_have *have,
 			  const struct row_chunk *row)
 {
-	_cleanup_buf_ struct buf backing = {0}, policy_backing = {0}, g = {0};
+	_cleanup_buf_ struct buf backing = {0}, g = {0};
 	struct cmd_garbage cmd = {.server = cs->id, .n_have = 1, .have = {*have}};
 	struct key garbage = key_garbage(cs->id, have->id);
-	struct row_policy policy;
+	struct condition c;
 	struct row_meta meta;
 
 	if (ns_meta(m->st, &meta, &backing) < 0)
@@ -192,9 +195,7 @@ static void replica_stray(struct master *m, struct cs *cs, const struct wire_hav
 			  cs->id);
 		return;
 	}
-	if (row && state_get_row_policy(m->st, key_policy(row->policy), &policy,
-					&policy_backing) == 1 &&
-	    row->n_members < policy.copies) {
+	if (row && !(repair_examine(m, have->id, &c) == 1 && repair_whole(&c))) {
 		csreg_mark(&m->servers, have->id, cs->id, MARK_STALE);
 		repair_now(m, have->id);
 		return;
@@ -410,7 +411,7 @@ static void on_ready(struct master *m, struct peer *peer, const struct wire_head
 	struct cs *cs = peer_cs(peer);
 	struct wire_empty empty;
 
-	cs->state = SERVER_UP;
+	cs_ready(cs);
 	m->garbage_due = true;
 	log_info("chunkserver %s (%u): up", cs->addr, cs->id);
 	peer_reply(peer, h, &empty);
@@ -429,6 +430,7 @@ static void on_heartbeat(struct master *m, struct peer *peer, const struct wire_
 	cs->disks = req.disks;
 	cs->disks_bad = req.disks_bad;
 	cs->load = req.load;
+	cs->scrub = req.scrub;
 	peer_reply(peer, h, &empty);
 }
 
@@ -466,7 +468,7 @@ void rpc_cs_message(struct master *m, struct peer *peer, const struct wire_heade
 	struct cs *cs = peer_cs(peer);
 
 	if (cs)
-		cs->seen_ms = clock_ms();
+		cs_heard(cs);
 	if (h->flags & WIRE_REPLY) {
 		if (cs)
 			cs_reply(cs, h, fields);

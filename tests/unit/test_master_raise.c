@@ -333,7 +333,7 @@ static void test_a_lost_member_is_dropped_and_comes_back(void **unused)
 	assert_story("");
 	link_up(3, SERVER_UP);
 	run(2000);
-	assert_story("3:pull v2 from 1; 1:raise v2>3; 2:raise v2>3; 3:pull v3 from 1; ");
+	assert_story("3:pull v2 from 1; 1:raise v2>3; 2:raise v2>3; 3:raise v2>3; ");
 	assert_string_equal(chunk_text(), "v3 1,2,3");
 	assert_int_equal(csreg_marked(&m.servers, CHUNK, 3), 0);
 	assert_int_equal(m.repairs, 0);
@@ -621,6 +621,220 @@ static void test_after_a_restart_pending_raises_go_on(void **unused)
 	assert_string_equal(chunk_text(), "v2 1,2,3");
 }
 
+/* ---- members that are lost or leave ---- */
+
+static void drain(unsigned s, bool draining)
+{
+	struct cmd_server_set cmd = {.server = s, .flags = draining ? SERVER_DRAINING : 0};
+
+	propose_now(CMD_NUMBER_SERVER_SET, &cmd);
+	csreg_find(&m.servers, s)->draining = draining;
+}
+
+static bool member(unsigned s)
+{
+	struct row_chunk r = row();
+	for (unsigned i = 0; i < r.n_members; i++)
+		if (r.members[i].server == s)
+			return true;
+	return false;
+}
+
+/* Only server 4 can take something. */
+static void leave_one_target(void)
+{
+	csreg_find(&m.servers, 5)->free_bytes = 0;
+}
+
+static void test_a_server_that_stays_away_is_replaced(void **unused)
+{
+	leave_one_target();
+	link_down(3);
+	run(59000);
+	assert_story("");
+	run(2000);
+	assert_story("4:pull v1 from 1; 1:raise v1>2; 2:raise v1>2; 4:raise v1>2; ");
+	assert_string_equal(chunk_text(), "v2 1,2,4");
+	link_up(3, SERVER_UP); /* too late: it has nothing to give any more */
+	run(7000);
+	assert_story("3:delete; ");
+	assert_int_equal(m.repairs, 0);
+	assert_int_equal(repair_queue_waiting(&m.repair.queue), 0);
+}
+
+static void test_a_server_that_comes_back_in_time_counts_again(void **unused)
+{
+	link_down(3);
+	run(59000);
+	link_up(3, SERVER_UP);
+	run(70000);
+	assert_story("");
+	assert_string_equal(chunk_text(), "v1 1,2,3");
+}
+
+static void test_it_comes_back_while_it_is_being_replaced(void **unused)
+{
+	leave_one_target();
+	link_down(3);
+	held = 4;
+	run(61000); /* the copy to server 4 takes long */
+	assert_string_equal(chunk_text(), "v1 1,2,3");
+	link_up(3, SERVER_UP);
+	held = 0;
+	run(1000);
+	/* Either set would do; no copy more than wanted is kept, and it is never asked. */
+	assert_string_equal(chunk_text(), "v2 1,2,4");
+	assert_story("4:pull v1 from 1; 1:raise v1>2; 2:raise v1>2; 4:raise v1>2; 3:delete; ");
+}
+
+static void test_two_of_three_stay_away(void **unused)
+{
+	link_down(2);
+	link_down(3);
+	run(62000);
+	assert_int_equal(row().n_members, COPIES);
+	assert_true(member(1) && member(4) && member(5));
+}
+
+/* The last copy is made up for before its time when nothing else is left to wait for. */
+static void test_a_member_that_is_only_away_is_waited_for(void **unused)
+{
+	leave_one_target();
+	link_down(3);
+	run(30000);
+	link_down(2);
+	run(31000); /* 3 is lost; 2 is away; 1 is the only copy */
+	assert_string_equal(chunk_text(), "v2 1,4");
+	buf_clear(&story);
+	link_up(2, SERVER_UP);
+	run(2000);
+	assert_string_equal(chunk_text(), "v3 1,4,2");
+	/* With two copies left there is time. */
+	link_down(4);
+	run(50000);
+	link_down(2);
+	buf_clear(&story);
+	link_up(3, SERVER_UP);
+	fakes[3].replica.present = false;
+	run(5000);
+	assert_string_equal(chunk_text(), "v3 1,4,2");
+	link_up(4, SERVER_UP);
+	run(61000);
+	assert_string_equal(chunk_text(), "v4 1,4,3");
+}
+
+static void test_a_draining_server_is_replaced_and_then_emptied(void **unused)
+{
+	leave_one_target();
+	drain(3, true);
+	held = 4;
+	run(5000);
+	assert_string_equal(chunk_text(), "v1 1,2,3"); /* it serves until it is replaced */
+	held = 0;
+	run(2000);
+	assert_string_equal(chunk_text(), "v2 1,2,4");
+	assert_story("4:pull v1 from 1; 1:raise v1>2; 2:raise v1>2; 4:raise v1>2; 3:delete; ");
+	assert_false(fakes[3].replica.present);
+}
+
+static void test_a_draining_server_is_the_source_when_it_must(void **unused)
+{
+	leave_one_target();
+	csreg_mark(&m.servers, CHUNK, 1, MARK_DAMAGED);
+	csreg_mark(&m.servers, CHUNK, 2, MARK_DAMAGED);
+	fakes[1].replica.present = fakes[2].replica.present = false;
+	drain(3, true);
+	run(20000);
+	assert_int_equal(row().n_members, COPIES);
+	assert_true(member(1) && member(2) && member(4));
+	for (unsigned s = 1; s <= 4; s++)
+		assert_int_equal(fakes[s].replica.block[0], s == 3 ? 0 : written);
+}
+
+static void test_a_draining_server_stays_when_its_replacement_fails(void **unused)
+{
+	leave_one_target();
+	drain(3, true);
+	tick(MASTER_TICK_MS);
+	while (!row().pending_version)
+		assert_true(step());
+	link_down(4); /* the copy was complete; now it is gone */
+	settle();
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+	csreg_find(&m.servers, 5)->free_bytes = 1ull << 40;
+	run(7000);
+	assert_string_equal(chunk_text(), "v3 1,2,5");
+}
+
+static void test_draining_with_nowhere_to_go_and_called_off(void **unused)
+{
+	leave_one_target();
+	link_down(4);
+	drain(3, true);
+	run(70000);
+	assert_story("");
+	assert_string_equal(chunk_text(), "v1 1,2,3");
+	drain(3, false);
+	run(7000);
+	assert_int_equal(repair_queue_waiting(&m.repair.queue), 0);
+}
+
+static void test_the_only_copy_can_be_drained(void **unused)
+{
+	struct cmd_chunk_raise cmd = {.chunk = CHUNK, .version = 1, .n_members = 1,
+				      .members = {{.server = 3}}};
+
+	link_down(1);
+	link_down(2);
+	propose_now(CMD_NUMBER_CHUNK_RAISE, &cmd);
+	start(0);
+	settle();
+	assert_string_equal(chunk_text(), "v2 3");
+	drain(3, true);
+	run(70000);
+	assert_true(member(3) && member(4) && member(5)); /* there is no third one yet */
+	link_up(1, SERVER_UP);
+	run(10000);
+	assert_false(member(3));
+	assert_true(member(1) && member(4) && member(5));
+	for (unsigned s = 1; s <= 5; s++)
+		assert_int_equal(fakes[s].replica.block[0], s == 3 ? 0 : written);
+}
+
+/* The set is complete, but two of its servers are down: an old replica elsewhere may be all there
+ * will ever be. */
+static void test_strangers_are_kept_while_members_are_down(void **unused)
+{
+	fakes[4].replica = fakes[1].replica;
+	link_down(2);
+	link_down(3);
+	csreg_mark(&m.servers, CHUNK, 4, MARK_STALE); /* its report */
+	repair_now(&m, CHUNK);
+	run(10000);
+	assert_story("");
+	link_up(2, SERVER_UP);
+	run(10000);
+	assert_story("");
+	link_up(3, SERVER_UP);
+	run(10000);
+	assert_story("4:delete; ");
+}
+
+static void test_a_failed_target_is_not_chosen_again(void **unused)
+{
+	link_down(3);
+	run(59000);
+	buf_clear(&story);
+	csreg_find(&m.servers, 5)->free_bytes = 1 << 20; /* so that 4 is chosen */
+	fakes[4].mute = true;
+	run(3000);
+	link_down(4); /* fails the copy */
+	link_up(4, SERVER_UP);
+	csreg_find(&m.servers, 5)->free_bytes = 1 << 20;
+	run(8000);
+	assert_string_equal(chunk_text(), "v2 1,2,5");
+}
+
 /* ---- at random ---- */
 
 /* A write along the chain; it completes only when every member takes it at this version. */
@@ -644,7 +858,7 @@ static void do_something(void)
 	unsigned s = 1 + fake_draw(SERVERS);
 	struct cs *cs = csreg_find(&m.servers, s);
 
-	switch (fake_draw(10)) {
+	switch (fake_draw(11)) {
 	case 8:
 	case 9:
 		write_something();
@@ -670,13 +884,17 @@ static void do_something(void)
 		csreg_mark(&m.servers, CHUNK, s, fake_draw(2) ? MARK_UNCLEAN : MARK_STALE);
 		repair_now(&m, CHUNK);
 		break;
+	case 6:
+		cs->draining = !cs->draining;
+		break;
 	default:
 		tick(MASTER_TICK_MS * (1 + fake_draw(10)));
 	}
 }
 
-/* Whatever happens in whatever order: when all servers are back the chunk has all its copies, they
- * hold the last write that completed, and nothing is left running. */
+/* Whatever happens in whatever order: when all servers are back the chunk has all its copies, none of
+ * them on one that is being emptied, they hold the last write that completed, and nothing is left
+ * running. */
 static void test_random_histories(void **unused)
 {
 	uint32_t seed = getenv("SEED") ? (uint32_t)strtoul(getenv("SEED"), NULL, 0) : 1;
@@ -693,12 +911,15 @@ static void test_random_histories(void **unused)
 			for (unsigned n = fake_draw(4); n > 0; n--)
 				step();
 		}
-		for (unsigned s = 1; s <= SERVERS; s++)
+		for (unsigned s = 1; s <= SERVERS; s++) {
 			link_up(s, SERVER_UP);
+			csreg_find(&m.servers, s)->draining = s == 1 + round % (2 * SERVERS);
+		}
 		run(120000);
 		shuffle = false;
 		r = row();
-		if (r.pending_version || r.n_members != COPIES || m.raises.by_chunk || m.repairs)
+		if (r.pending_version || r.n_members != COPIES || m.raises.by_chunk || m.repairs ||
+		    member(1 + round % (2 * SERVERS)) || repair_queue_waiting(&m.repair.queue))
 			fail_msg("seed %u: %s", seed, chunk_text());
 		for (unsigned i = 0; i < r.n_members; i++) {
 			struct fake_replica *x = &fakes[r.members[i].server].replica;
@@ -736,6 +957,18 @@ int main(void)
 		TEST(test_a_writer_does_not_wait_for_a_copy),
 		TEST(test_garbage_is_no_candidate),
 		TEST(test_after_a_restart_pending_raises_go_on),
+		TEST(test_a_server_that_stays_away_is_replaced),
+		TEST(test_a_server_that_comes_back_in_time_counts_again),
+		TEST(test_it_comes_back_while_it_is_being_replaced),
+		TEST(test_two_of_three_stay_away),
+		TEST(test_a_member_that_is_only_away_is_waited_for),
+		TEST(test_a_draining_server_is_replaced_and_then_emptied),
+		TEST(test_a_draining_server_is_the_source_when_it_must),
+		TEST(test_a_draining_server_stays_when_its_replacement_fails),
+		TEST(test_draining_with_nowhere_to_go_and_called_off),
+		TEST(test_the_only_copy_can_be_drained),
+		TEST(test_strangers_are_kept_while_members_are_down),
+		TEST(test_a_failed_target_is_not_chosen_again),
 		TEST(test_random_histories),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
