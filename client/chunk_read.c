@@ -1,213 +1,48 @@
-/* One chunk_read goes over the replicas in an order of preference. On each it asks for the pieces
- * that are still missing, several in flight on one connection. A piece whose checksums do not
- * match is asked for once more with READ_STABLE (the server then verifies under its range lock: a
- * page may have changed while sendfile sent it); if that fails too, the replica is reported and the
- * next one is taken. When no replica serves, the master is asked again where the chunk is. */
+/* One chunk_read goes over the replicas in an order of preference, on one lane (client/lane.h). When
+ * a lane has been silent for as long as hardly any answer takes (client/hedge.h), the next replica is
+ * asked for the missing pieces as well, on a second lane; the one that completes a piece first goes
+ * on alone, the other is closed, and if it was the first one its server is remembered as slow. A
+ * lane that fails is replaced by one to the next replica; damage is reported. When no replica serves,
+ * the master is asked again where the chunk is.
+ *
+ *     lanes          event                          then
+ *     first          silent for the hedge's delay   first, second
+ *     first          fails                          first (the next replica), or no replica is left
+ *     first, second  one completes a piece          first (that one)
+ *     first, second  one fails                      first (the other one)
+ *     any            all silent, process is gone    as if it failed (common/waits.h) */
 #include "client/chunk_read.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
 
+#include "client/lane.h"
 #include "client/locate.h"
-#include "client/pieces.h"
 #include "client/result.h"
 #include "client/wait.h"
-#include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/crc.h"
 
 enum {
 	READ_BACKOFF_FIRST_MS = 10,
 	READ_BACKOFF_MAX_MS = 500,
 	/* Damage does not go away by asking again, but the master may know another replica. */
 	READ_ROUNDS_DAMAGED_MAX = 2,
+	/* A connection to a server that can be replaced by another; later rounds are patient. */
+	READ_DIAL_FIRST_MS = 300,
+	READ_REPORT_MS = 1000,
+	LANES = 2,
 };
-
-enum piece_state { PIECE_MISSING, PIECE_ASKED, PIECE_SUSPECT, PIECE_DONE };
 
 struct chunk_reader {
-	struct cairn *fs;
+	struct lane_job job;
 	uint64_t inode;
 	struct location *loc;
-	uint8_t *dest;
-	struct piece pieces[PIECES_MAX];
-	enum piece_state state[PIECES_MAX];
-	unsigned n;
-	int64_t deadline_ms;
-	struct buf fields;
+	struct lane lanes[LANES]; /* the first is open while any is */
+	unsigned order[REPLICAS_MAX], n_order, next; /* replicas, best first; next: not tried yet */
+	int64_t hedge_ms, dial_ms;
 };
-
-static uint32_t block_floor(uint32_t v)
-{
-	return v & ~(uint32_t)(BLOCK_BYTES - 1);
-}
-
-static uint32_t block_ceil(uint32_t v)
-{
-	return block_floor(v + BLOCK_BYTES - 1);
-}
-
-static int64_t reply_deadline(const struct chunk_reader *c)
-{
-	int64_t d = deadline_in(READ_BUSY_MS);
-	return d < c->deadline_ms ? d : c->deadline_ms;
-}
-
-static int piece_send(struct chunk_reader *c, struct conn *conn, unsigned i, uint8_t flags,
-		      struct err *err)
-{
-	const struct piece *p = &c->pieces[i];
-	uint32_t from = block_floor(p->offset);
-	struct wire_read req = {
-		.chunk = c->loc->id, .version = c->loc->version, .offset = from,
-		.len = block_ceil(p->offset + p->len) - from, .flags = flags,
-		.token = location_token(c->loc),
-	};
-	int r;
-
-	buf_clear(&conn->out);
-	/* The id is the piece's number: replies come in the order of requests. */
-	r = wire_put_request(&conn->out, OP_READ, i, 0, &req, 0);
-	if (r < 0)
-		return err_set(err, r, "%s: %s", conn->peer, err_text(r));
-	return conn_send(conn, buf_slice(&conn->out), NULL, 0, reply_deadline(c), err);
-}
-
-/* The zeros that the server left out: from block offset `from` of the chunk to the piece's end. */
-static void piece_zero(struct chunk_reader *c, const struct piece *p, uint32_t from)
-{
-	if (from < p->offset)
-		from = p->offset;
-	if (from < p->offset + p->len)
-		memset(c->dest + p->at + (from - p->offset), 0, p->offset + p->len - from);
-}
-
-/* Receives the reply's data: whole blocks go straight to their place, the ones that the piece
- * covers in part go over a buffer. *ret_ok: all checksums match. */
-static int piece_data(struct chunk_reader *c, struct conn *conn, const struct piece *p,
-		      uint32_t data_bytes, const uint8_t *sums, bool *ret_ok, struct err *err)
-{
-	uint32_t first = block_floor(p->offset), pos = first, end = first + data_bytes;
-	int64_t deadline = reply_deadline(c);
-
-	*ret_ok = true;
-	while (pos < end) {
-		uint8_t edge[BLOCK_BYTES], *to = edge;
-		uint32_t n = BLOCK_BYTES, stop = block_floor(p->offset + p->len);
-		int r;
-		if (pos >= p->offset && pos < stop) {
-			to = c->dest + p->at + (pos - p->offset);
-			n = (end < stop ? end : stop) - pos;
-		}
-		r = conn_recv_data(conn, to, n, deadline, err);
-		if (r < 0)
-			return r;
-		if (crc_sums_check(sums + (pos - first) / BLOCK_BYTES * 4, to, 0, n) >= 0)
-			*ret_ok = false;
-		if (to == edge) {
-			uint32_t from = pos > p->offset ? pos : p->offset;
-			uint32_t till = p->offset + p->len < pos + n ? p->offset + p->len : pos + n;
-			memcpy(c->dest + p->at + (from - p->offset), edge + (from - pos),
-			       till - from);
-		}
-		pos += n;
-	}
-	piece_zero(c, p, end);
-	return 0;
-}
-
-/* Receives the reply of piece i. 0 (done, or suspect), the server's failure, or a broken conn. */
-static int piece_receive(struct chunk_reader *c, struct conn *conn, unsigned i, struct err *err)
-{
-	const struct piece *p = &c->pieces[i];
-	uint32_t len = block_ceil(p->offset + p->len) - block_floor(p->offset);
-	struct wire_header h;
-	struct wire_read_reply rep;
-	bool ok;
-	int r = conn_recv(conn, &h, &c->fields, reply_deadline(c), err);
-
-	if (r < 0)
-		return r;
-	if (h.id != i || h.op != OP_READ || !(h.flags & WIRE_REPLY) ||
-	    (h.status && h.data_bytes > 0)) {
-		conn->broken = true;
-		return err_set(err, ERR_PROTOCOL, "%s: answer to another question", conn->peer);
-	}
-	r = wire_get_reply(&h, buf_slice(&c->fields), &rep, NULL, err);
-	if (r == ERR_NO_CHUNK && h.status && !(c->loc->flags & CHUNK_WRITTEN)) {
-		/* Placed, but not written yet. */
-		piece_zero(c, p, 0);
-		c->state[i] = PIECE_DONE;
-		return 0;
-	}
-	if (r < 0) {
-		conn->broken |= h.status == 0;
-		return r;
-	}
-	if (h.data_bytes > len || h.data_bytes % BLOCK_BYTES != 0 ||
-	    rep.sums.len != h.data_bytes / BLOCK_BYTES * 4) {
-		conn->broken = true;
-		return err_set(err, ERR_PROTOCOL, "%s: READ of %u bytes was answered with %u and "
-			       "%u bytes of checksums", conn->peer, len, h.data_bytes,
-			       rep.sums.len);
-	}
-	r = piece_data(c, conn, p, h.data_bytes, rep.sums.data, &ok, err);
-	if (r == 0)
-		c->state[i] = ok ? PIECE_DONE : PIECE_SUSPECT;
-	return r;
-}
-
-static unsigned next_in_state(const struct chunk_reader *c, unsigned i, enum piece_state state)
-{
-	while (i < c->n && c->state[i] != state)
-		i++;
-	return i;
-}
-
-/* Asks for all missing pieces. A refused one does not keep the others from being received. */
-static int pieces_fetch(struct chunk_reader *c, struct conn *conn, struct err *err)
-{
-	unsigned ask = next_in_state(c, 0, PIECE_MISSING), in_flight = 0;
-	unsigned get = ask;
-	int refused = 0, r = 0;
-
-	while (r == 0 && (in_flight > 0 || (ask < c->n && refused == 0))) {
-		if (ask < c->n && in_flight < READ_WINDOW && refused == 0) {
-			c->state[ask] = PIECE_ASKED;
-			r = piece_send(c, conn, ask, 0, err);
-			ask = next_in_state(c, ask + 1, PIECE_MISSING);
-			in_flight++;
-			continue;
-		}
-		get = next_in_state(c, get, PIECE_ASKED);
-		c->state[get] = PIECE_MISSING; /* unless it comes */
-		r = piece_receive(c, conn, get, refused ? NULL : err);
-		in_flight--;
-		if (r < 0 && !conn_broken(conn)) {
-			refused = refused ? refused : r;
-			r = 0;
-		}
-		get++;
-	}
-	for (unsigned i = 0; i < c->n; i++)
-		if (c->state[i] == PIECE_ASKED)
-			c->state[i] = PIECE_MISSING;
-	return r < 0 ? r : refused;
-}
-
-static int pieces_verify(struct chunk_reader *c, struct conn *conn, struct err *err)
-{
-	for (unsigned i = next_in_state(c, 0, PIECE_SUSPECT); i < c->n;
-	     i = next_in_state(c, i, PIECE_SUSPECT)) {
-		int r = piece_send(c, conn, i, READ_STABLE, err);
-		if (r == 0)
-			r = piece_receive(c, conn, i, err);
-		if (r < 0)
-			return r;
-		if (c->state[i] == PIECE_SUSPECT)
-			return err_set(err, ERR_CHECKSUM, "%s", err_text(ERR_CHECKSUM));
-	}
-	return 0;
-}
 
 /* What a reader's report can help with; other failures are the master's own to notice. */
 static bool is_damage(int code)
@@ -216,77 +51,250 @@ static bool is_damage(int code)
 	       code == ERR_IO;
 }
 
-static int replica_try(struct chunk_reader *c, const struct location_replica *from, bool fresh,
-		       bool *ret_stale, struct err *err)
-{
-	struct peers *peers = &c->fs->peers;
-	struct conn *conn;
-	bool pooled, broken;
-	int r = peers_take(peers, from->addr, fresh, c->deadline_ms, &conn, &pooled, err);
-
-	*ret_stale = false;
-	if (r < 0)
-		return r;
-	r = pieces_fetch(c, conn, err);
-	if (r == 0)
-		r = pieces_verify(c, conn, err);
-	broken = conn_broken(conn);
-	peers_put(peers, conn);
-	*ret_stale = broken && pooled && r == ERR_CLOSED;
-	if (!*ret_stale)
-		peers_mark(peers, from->addr, !broken);
-	return r;
-}
-
-/* All missing pieces from one replica, or its failure with the place in the text. */
-static int replica_read(struct chunk_reader *c, const struct location_replica *from,
-			struct err *err)
-{
-	bool stale;
-	int r = replica_try(c, from, false, &stale, err);
-
-	if (stale)
-		r = replica_try(c, from, true, &stale, err);
-	for (unsigned i = 0; i < c->n; i++)
-		if (c->state[i] == PIECE_SUSPECT)
-			c->state[i] = PIECE_MISSING;
-	if (r == 0)
-		return 0;
-	result_strip(err, from->addr);
-	err_prefix(err, r, "read chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s", c->loc->id,
-		   c->loc->version, c->inode, from->addr);
-	/* The report is for others: whether it arrives changes nothing here. */
-	if (is_damage(r))
-		locate_fault(c->fs, c->loc, from->server, false, r, err_message(err),
-			     reply_deadline(c), NULL);
-	return r;
-}
-
-/* Tries each replica once: those that failed lately last. Different sessions begin with different
+/* Those that failed lately last, then those that were slow. Different sessions begin with different
  * replicas, one session always with the same one (whose cache has the chunk then). */
-static int replicas_read(struct chunk_reader *c, struct err *err)
+static void order_replicas(struct chunk_reader *c)
 {
 	const struct location *loc = c->loc;
-	unsigned n = loc->n_replicas, first;
-	bool tried[REPLICAS_MAX] = {false};
-	int r = err_set(err, ERR_NO_SERVERS, "read chunk %" PRIx64 " v%u of inode %" PRIx64
-			": no server has it now", loc->id, loc->version, c->inode);
+	enum peer_health health[REPLICAS_MAX];
+	const char *addrs[REPLICAS_MAX];
+	unsigned n = loc->n_replicas;
+	unsigned first = n ? (unsigned)((loc->id + c->job.fs->salt) % n) : 0;
 
-	first = n ? (unsigned)((loc->id + c->fs->salt) % n) : 0;
-	for (int avoided = 0; avoided < 2; avoided++) {
-		for (unsigned i = 0; i < n; i++) {
-			unsigned at = (first + i) % n;
-			if (tried[at] || (!avoided && peers_avoid(&c->fs->peers,
-								  loc->replicas[at].addr)))
-				continue;
-			tried[at] = true;
-			err_clear(err);
-			r = replica_read(c, &loc->replicas[at], err);
-			if (r == 0)
-				return 0;
-		}
+	for (unsigned i = 0; i < n; i++)
+		addrs[i] = loc->replicas[i].addr;
+	peers_health(&c->job.fs->peers, addrs, n, health);
+	c->n_order = c->next = 0;
+	for (enum peer_health h = PEER_GOOD; h <= PEER_FAILED; h++)
+		for (unsigned i = 0; i < n; i++)
+			if (health[(first + i) % n] == h)
+				c->order[c->n_order++] = (first + i) % n;
+}
+
+static bool all_done(const struct lane_job *job)
+{
+	for (unsigned i = 0; i < job->n; i++)
+		if (!job->done[i])
+			return false;
+	return true;
+}
+
+/* ---- lanes ---- */
+
+/* Puts the place into the text, and tells the master what it can mend. */
+static int replica_failed(struct chunk_reader *c, unsigned replica, int code, struct err *err)
+{
+	const struct location_replica *from = &c->loc->replicas[replica];
+
+	result_strip(err, from->addr);
+	err_prefix(err, code, "read chunk %" PRIx64 " v%u of inode %" PRIx64 " on %s", c->loc->id,
+		   c->loc->version, c->inode, from->addr);
+	/* The report is for others: whether it arrives changes nothing here. */
+	if (is_damage(code)) {
+		int64_t limit = deadline_in(READ_REPORT_MS);
+		locate_fault(c->job.fs, c->loc, from->server, false, code, err_message(err),
+			     limit < c->job.deadline_ms ? limit : c->job.deadline_ms, NULL);
 	}
+	return code;
+}
+
+/* Opens lane l to a replica and asks it. A pooled connection may have died unnoticed. */
+static int lane_begin(struct chunk_reader *c, struct lane *l, unsigned replica, bool fresh,
+		      struct err *err)
+{
+	int r = lane_open(l, &c->job, replica, fresh, l != c->lanes, c->dial_ms, err);
+
+	if (r == 0)
+		r = lane_ask(l, err);
+	if (r == ERR_CLOSED && l->job && l->pooled) {
+		lane_close(l);
+		return lane_begin(c, l, replica, true, err);
+	}
+	if (r < 0 && l->job) {
+		peers_mark(&c->job.fs->peers, lane_from(l)->addr, !conn_broken(l->conn));
+		lane_close(l);
+	}
+	return r < 0 ? replica_failed(c, replica, r, err) : 0;
+}
+
+/* The second lane becomes the only one. */
+static void lane_promote(struct chunk_reader *c)
+{
+	lane_close(&c->lanes[0]);
+	if (!c->lanes[1].job)
+		return;
+	c->lanes[0] = c->lanes[1];
+	c->lanes[0].alone = true;
+	c->lanes[1].job = NULL;
+}
+
+static void lane_end(struct chunk_reader *c, unsigned which)
+{
+	if (which == 0)
+		lane_promote(c);
+	else
+		lane_close(&c->lanes[1]);
+}
+
+/* The lane has ended with `code`. 0: something else is open or was opened; negative: nobody is
+ * left. */
+static int lane_failed(struct chunk_reader *c, unsigned which, int code, struct err *err)
+{
+	struct lane *l = &c->lanes[which];
+	unsigned replica = l->replica;
+	bool broken = conn_broken(l->conn);
+
+	if (code == ERR_CLOSED && l->pooled) {
+		/* It may have been closed by a restart since it was used last. */
+		lane_close(l);
+		code = lane_begin(c, l, replica, true, err);
+		if (code == 0)
+			return 0;
+	} else {
+		peers_mark(&c->job.fs->peers, lane_from(l)->addr, !broken);
+		replica_failed(c, replica, code, err);
+	}
+	lane_end(c, which);
+	while (!c->lanes[0].job && c->next < c->n_order) {
+		err_clear(err);
+		code = lane_begin(c, &c->lanes[0], c->order[c->next++], false, err);
+	}
+	return c->lanes[0].job ? 0 : code;
+}
+
+/* A piece was completed on lane `which`: the race, if there was one, is over. */
+static void lane_won(struct chunk_reader *c, unsigned which)
+{
+	if (which == 1) {
+		peers_slow(&c->job.fs->peers, lane_from(&c->lanes[0])->addr);
+		lane_promote(c);
+	} else if (c->lanes[1].job) {
+		lane_close(&c->lanes[1]);
+	}
+}
+
+/* Nothing has come for the hedge's delay: asks another replica too, if there is one that may be. */
+static void hedge(struct chunk_reader *c)
+{
+	struct err err = {0};
+
+	while (!c->lanes[1].job && c->next < c->n_order && hedge_spend(&c->job.fs->hedge))
+		lane_begin(c, &c->lanes[1], c->order[c->next++], false, &err);
+	c->hedge_ms = INT64_MAX; /* once for each replica that is waited for */
+}
+
+/* ---- waiting ---- */
+
+static int64_t silent_ms(const struct lane *l)
+{
+	return (clock_us() - l->moved_us) / 1000;
+}
+
+/* Which lane can be received from now; -1: none, look again. */
+static int lanes_wait(struct chunk_reader *c, int64_t wait_ms)
+{
+	struct pollfd p[LANES];
+
+	for (int i = 0; i < LANES; i++) {
+		const struct lane *l = &c->lanes[i];
+		p[i] = (struct pollfd){.fd = l->job ? l->conn->fd : -1, .events = POLLIN};
+		if (l->job && l->conn->rpos < l->conn->rend)
+			return i;
+	}
+	if (poll(p, LANES, (int)wait_ms) <= 0)
+		return -1;
+	return p[0].revents ? 0 : 1;
+}
+
+/* Is somebody there still? */
+static int lane_check(struct lane *l, struct err *err)
+{
+	if (silent_ms(l) >= READ_BUSY_MS) {
+		l->conn->broken = true;
+		return err_set(err, ERR_TIMEOUT, "no answer in %d ms", READ_BUSY_MS);
+	}
+	if (clock_ms() - l->probed_ms < PROBE_QUIET_MS)
+		return 0;
+	l->probed_ms = clock_ms();
+	return conn_probe(l->conn, err);
+}
+
+/* When all lanes are silent, since the question takes a while. */
+static int lanes_check(struct chunk_reader *c, struct err *err)
+{
+	for (unsigned i = 0; i < LANES; i++)
+		if (c->lanes[i].job && silent_ms(&c->lanes[i]) < PROBE_QUIET_MS)
+			return 0;
+	for (unsigned i = 0; i < LANES; i++) {
+		int r;
+		if (!c->lanes[i].job)
+			continue;
+		err_clear(err);
+		r = lane_check(&c->lanes[i], err);
+		if (r < 0)
+			return lane_failed(c, i, r, err);
+	}
+	return 0;
+}
+
+/* One step of the race. 0, or negative: nobody is left. */
+static int lanes_step(struct chunk_reader *c, struct err *err)
+{
+	int64_t left = deadline_left(c->job.deadline_ms);
+	int64_t until_hedge = c->hedge_ms == INT64_MAX ? PROBE_QUIET_MS
+						       : c->hedge_ms - silent_ms(&c->lanes[0]);
+	int64_t wait = until_hedge < PROBE_QUIET_MS ? until_hedge : PROBE_QUIET_MS;
+	int which, r = 0;
+
+	if (left == 0)
+		return replica_failed(c, c->lanes[0].replica,
+				      err_set(err, ERR_TIMEOUT, "%s", err_text(ERR_TIMEOUT)), err);
+	which = lanes_wait(c, wait < 0 ? 0 : wait < left ? wait : left);
+	if (which >= 0) {
+		struct lane *l = &c->lanes[which];
+		err_clear(err);
+		r = lane_step(l, err);
+		if (r > 0) {
+			lane_won(c, (unsigned)which);
+			l = &c->lanes[0];
+			which = 0;
+			r = lane_ask(l, err);
+		}
+		return r < 0 ? lane_failed(c, (unsigned)which, r, err) : 0;
+	}
+	if (silent_ms(&c->lanes[0]) >= c->hedge_ms)
+		hedge(c);
+	return lanes_check(c, err);
+}
+
+/* All missing pieces, each replica tried once. */
+static int replicas_read(struct chunk_reader *c, struct err *err)
+{
+	int r = err_set(err, ERR_NO_SERVERS, "read chunk %" PRIx64 " v%u of inode %" PRIx64
+			": no server has it now", c->loc->id, c->loc->version, c->inode);
+
+	order_replicas(c);
+	c->hedge_ms = hedge_delay_ms(&c->job.fs->hedge);
+	while (!c->lanes[0].job && c->next < c->n_order) {
+		err_clear(err);
+		r = lane_begin(c, &c->lanes[0], c->order[c->next++], false, err);
+	}
+	while (r == 0 && !all_done(&c->job))
+		r = lanes_step(c, err);
+	if (r == 0)
+		peers_mark(&c->job.fs->peers, lane_from(&c->lanes[0])->addr, true);
+	for (unsigned i = 0; i < LANES; i++)
+		lane_close(&c->lanes[i]);
 	return r;
+}
+
+/* ---- rounds ---- */
+
+static void zero_missing(struct chunk_reader *c)
+{
+	for (unsigned i = 0; i < c->job.n; i++)
+		if (!c->job.done[i])
+			memset(c->job.dest + c->job.pieces[i].at, 0, c->job.pieces[i].len);
 }
 
 static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
@@ -299,18 +307,19 @@ static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
 		struct err again = {0};
 		int r, s;
 		if (c->loc->id == 0) {
-			for (unsigned i = 0; i < c->n; i++)
-				if (c->state[i] != PIECE_DONE)
-					piece_zero(c, &c->pieces[i], 0);
+			zero_missing(c);
 			return 0;
 		}
 		r = replicas_read(c, err);
 		if (r == 0)
 			return 0;
+		c->dial_ms = PEER_DIAL_MS;
 		damaged += is_damage(r);
-		if (damaged >= READ_ROUNDS_DAMAGED_MAX || !backoff_pause(&pause, c->deadline_ms))
+		if (damaged >= READ_ROUNDS_DAMAGED_MAX ||
+		    !backoff_pause(&pause, c->job.deadline_ms))
 			return r;
-		s = locate_one(c->fs, c->inode, c->loc->index, &now, NULL, c->deadline_ms, &again);
+		s = locate_one(c->job.fs, c->inode, c->loc->index, &now, NULL, c->job.deadline_ms,
+			       &again);
 		if (s == ERR_STALE) {
 			*err = again;
 			return s;
@@ -324,13 +333,18 @@ static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
 int chunk_read(struct cairn *fs, uint64_t inode, struct location *loc, uint32_t offset,
 	       uint32_t len, uint8_t *dest, int64_t deadline_ms, struct err *err)
 {
-	struct chunk_reader c = {.fs = fs, .inode = inode, .loc = loc, .dest = dest,
-				 .deadline_ms = deadline_ms};
+	struct chunk_reader *c = calloc(1, sizeof(*c));
 	struct err local = {0};
 	int r;
 
-	c.n = pieces_split(c.pieces, offset, len);
-	r = chunk_read_rounds(&c, err ? err : &local);
-	buf_release(&c.fields);
+	if (!c)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	c->job = (struct lane_job){.fs = fs, .loc = loc, .dest = dest, .deadline_ms = deadline_ms};
+	c->inode = inode;
+	c->loc = loc;
+	c->dial_ms = loc->n_replicas > 1 ? READ_DIAL_FIRST_MS : PEER_DIAL_MS;
+	c->job.n = pieces_split(c->job.pieces, offset, len);
+	r = chunk_read_rounds(c, err ? err : &local);
+	free(c);
 	return r;
 }

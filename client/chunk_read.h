@@ -4,10 +4,6 @@
 
 #include "client/client.h"
 
-enum {
-	READ_WINDOW = 8, /* requests in flight on one connection */
-};
-
 /* Fills dest with bytes [offset, offset+len) of the chunk; a hole and what lies behind the end of
  * the chunk's file are zeros. loc is where the chunk was; it is brought up to date when no replica
  * serves at that version. 0, or the last replica's failure when none can serve in time, with

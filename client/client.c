@@ -117,6 +117,7 @@ static int connect_session(struct cairn *fs, const struct cairn_options *o, stru
 	}
 	fs->salt = fs->session.id;
 	peers_init(&fs->peers, &fs->key, fs->name, connect_ms);
+	hedge_init(&fs->hedge);
 	inodes_init(&fs->inodes);
 	pthread_mutex_init(&fs->files_lock, NULL);
 	return 0;
@@ -153,6 +154,7 @@ void cairn_disconnect(struct cairn *fs)
 	readahead_pool_release(&fs->readahead);
 	session_close(&fs->session);
 	peers_release(&fs->peers);
+	hedge_release(&fs->hedge);
 	inodes_release(&fs->inodes);
 	master_release(&fs->master);
 	pthread_mutex_destroy(&fs->files_lock);

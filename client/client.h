@@ -3,6 +3,7 @@
 #define CAIRN_CLIENT_CLIENT_H
 
 #include "client/cairn.h"
+#include "client/hedge.h"
 #include "client/inode.h"
 #include "client/peer.h"
 #include "client/readahead.h"
@@ -23,6 +24,7 @@ struct cairn {
 	struct master master;
 	struct session session;
 	struct peers peers;
+	struct hedge hedge;
 	struct inodes inodes;
 	struct readahead_pool readahead;
 	pthread_mutex_t files_lock; /* protects files and their links */

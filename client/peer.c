@@ -12,6 +12,8 @@ struct peer {
 	struct conn *idle[PEER_IDLE_MAX];
 	unsigned n_idle;
 	int64_t avoid_until_ms; /* 0: works as far as we know */
+	int64_t slow_until_ms;
+	int64_t took_us, took_at_ms; /* smoothed time to the beginning of an answer */
 	UT_hash_handle hh;
 };
 
@@ -126,14 +128,56 @@ void peers_mark(struct peers *p, const char *addr, bool works)
 	pthread_mutex_unlock(&p->lock);
 }
 
-bool peers_avoid(struct peers *p, const char *addr)
+void peers_took(struct peers *p, const char *addr, int64_t us)
 {
 	struct peer *peer;
-	bool avoid;
 
 	pthread_mutex_lock(&p->lock);
-	peer = peer_find(p, addr, false);
-	avoid = peer && peer->avoid_until_ms > clock_ms();
+	peer = peer_find(p, addr, true);
+	if (peer) {
+		bool fresh = clock_ms() - peer->took_at_ms > PEER_AVOID_MS;
+		peer->took_us = fresh ? us : peer->took_us + (us - peer->took_us) / 8;
+		peer->took_at_ms = clock_ms();
+	}
 	pthread_mutex_unlock(&p->lock);
-	return avoid;
+}
+
+void peers_slow(struct peers *p, const char *addr)
+{
+	struct peer *peer;
+
+	pthread_mutex_lock(&p->lock);
+	peer = peer_find(p, addr, true);
+	if (peer)
+		peer->slow_until_ms = deadline_in(PEER_AVOID_MS);
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* Negative: not known, or too long ago. */
+static int64_t recent_us(const struct peer *peer, int64_t now)
+{
+	return peer && now - peer->took_at_ms <= PEER_AVOID_MS ? peer->took_us : -1;
+}
+
+void peers_health(struct peers *p, const char *const *addrs, unsigned n, enum peer_health *ret)
+{
+	int64_t now = clock_ms(), best = -1;
+
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < n; i++) {
+		int64_t us = recent_us(peer_find(p, addrs[i], false), now);
+		if (us >= 0 && (best < 0 || us < best))
+			best = us;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		const struct peer *peer = peer_find(p, addrs[i], false);
+		int64_t us = recent_us(peer, now);
+		ret[i] = PEER_GOOD;
+		if (peer && (peer->slow_until_ms > now ||
+			     us > best * PEER_SLOW_FACTOR + PEER_SLOW_US))
+			ret[i] = PEER_SLOW;
+		if (peer && peer->avoid_until_ms > now)
+			ret[i] = PEER_FAILED;
+	}
+	pthread_mutex_unlock(&p->lock);
 }

@@ -1,4 +1,4 @@
-/* Pooled connections to chunkservers, and a memory of which of them failed lately.
+/* Pooled connections to chunkservers, and a memory of which of them failed or were slow lately.
  * Safe from any thread; no lock is held while a connection is made or used. */
 #ifndef CAIRN_CLIENT_PEER_H
 #define CAIRN_CLIENT_PEER_H
@@ -9,7 +9,10 @@
 
 enum {
 	PEER_IDLE_MAX = 8,	/* connections kept for each server */
-	PEER_AVOID_MS = 5000,	/* how long a failed server is asked last */
+	PEER_AVOID_MS = 5000,	/* how long a failed server is asked last, a slow one late */
+	/* Slow is who takes longer to answer than the quickest by this factor and this much. */
+	PEER_SLOW_FACTOR = 4,
+	PEER_SLOW_US = 5000,
 };
 
 struct peer;
@@ -35,7 +38,13 @@ int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_m
 void peers_put(struct peers *p, struct conn *c);
 /* Remembers that the server works, or that it failed. */
 void peers_mark(struct peers *p, const char *addr, bool works);
-/* Whether it failed within PEER_AVOID_MS. */
-bool peers_avoid(struct peers *p, const char *addr);
+/* It began an answer after so long. */
+void peers_took(struct peers *p, const char *addr, int64_t us);
+/* Another server was quicker, though it was asked later. */
+void peers_slow(struct peers *p, const char *addr);
+
+/* How n servers that have the same have done within PEER_AVOID_MS. */
+enum peer_health { PEER_GOOD, PEER_SLOW, PEER_FAILED };
+void peers_health(struct peers *p, const char *const *addrs, unsigned n, enum peer_health *ret);
 
 #endif

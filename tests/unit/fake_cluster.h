@@ -34,12 +34,13 @@ struct fake_node {
 	pthread_t threads[FAKE_CONNS];
 	int fds[FAKE_CONNS]; /* protected by the cluster's lock; -1: closed */
 	unsigned n;
-	bool stop;
+	bool stop, frozen;
 	/* What it does wrong. */
 	unsigned drop_op, drops; /* does this request, then hangs up without an answer, so often */
 	unsigned fail_op, fails; /* answers this request with fail_code, so often */
 	int fail_code;
 	uint32_t fail_server;
+	unsigned slow_op, slow_ms; /* this request waits so long before anything is done */
 	bool damaged;		 /* READ gives wrong bytes */
 	bool damaged_unstable;	 /* the same, but not with READ_STABLE */
 	uint8_t *data[FAKE_CHUNKS];
@@ -55,6 +56,7 @@ struct fake_chunk {
 
 struct fake_cluster {
 	pthread_mutex_t lock; /* protects all below, and the nodes' fields */
+	pthread_cond_t changed;
 	struct auth_key key;
 	char dir[64], key_file[96], masters[256];
 	struct fake_node master, servers[FAKE_SERVERS];
@@ -424,6 +426,24 @@ struct fake_link {
 	int fd;
 };
 
+/* The slowness that a test has ordered; a node that stops does not keep the test waiting. */
+static void fake_dawdle(struct fake_node *node, unsigned op)
+{
+	struct fake_cluster *c = node->cluster;
+	struct timespec until;
+
+	pthread_mutex_lock(&c->lock);
+	clock_gettime(CLOCK_REALTIME, &until);
+	if (node->slow_op == op) {
+		until.tv_nsec += (long)(node->slow_ms % 1000) * 1000000;
+		until.tv_sec += node->slow_ms / 1000 + until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		while (!node->stop && pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0)
+			;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
 static void *fake_serve(void *arg)
 {
 	struct fake_link link = *(struct fake_link *)arg;
@@ -441,6 +461,7 @@ static void *fake_serve(void *arg)
 		if (h.data_bytes && conn_recv_data(conn, data, h.data_bytes, deadline_in(5000),
 						   NULL) < 0)
 			break;
+		fake_dawdle(node, h.op);
 		pthread_mutex_lock(&c->lock);
 		go = node->role == ROLE_MASTER
 			     ? fake_master_message(node, conn, &h, buf_slice(&fields))
@@ -466,6 +487,8 @@ static void *fake_accept(void *arg)
 		struct fake_link *link;
 		bool stop;
 		pthread_mutex_lock(&c->lock);
+		while (node->frozen && !node->stop)
+			pthread_cond_wait(&c->changed, &c->lock);
 		stop = node->stop || node->n == FAKE_CONNS;
 		if (!stop && fd >= 0) {
 			link = malloc(sizeof(*link));
@@ -481,6 +504,22 @@ static void *fake_accept(void *arg)
 		}
 	}
 	return NULL;
+}
+
+/* No new connection is answered until it thaws; slow_op does the same to those there are. */
+__attribute__((unused)) static void fake_freeze(struct fake_node *node)
+{
+	pthread_mutex_lock(&node->cluster->lock);
+	node->frozen = true;
+	pthread_mutex_unlock(&node->cluster->lock);
+}
+
+__attribute__((unused)) static void fake_thaw(struct fake_node *node)
+{
+	pthread_mutex_lock(&node->cluster->lock);
+	node->frozen = false;
+	pthread_cond_broadcast(&node->cluster->changed);
+	pthread_mutex_unlock(&node->cluster->lock);
 }
 
 /* Hangs up on everybody, as a restart does. */
@@ -513,6 +552,7 @@ static void fake_node_stop(struct fake_node *node)
 		return;
 	pthread_mutex_lock(&node->cluster->lock);
 	node->stop = true;
+	pthread_cond_broadcast(&node->cluster->changed);
 	pthread_mutex_unlock(&node->cluster->lock);
 	shutdown(node->fd, SHUT_RDWR);
 	pthread_join(node->acceptor, NULL);
@@ -530,6 +570,7 @@ static void fake_start(struct fake_cluster *c, unsigned n_servers)
 
 	memset(c, 0, sizeof(*c));
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->changed, NULL);
 	c->next_chunk = 100;
 	c->change = 1;
 	snprintf(c->dir, sizeof(c->dir), "%.40s/cairn-fake-XXXXXX", tmp ? tmp : "/tmp");
