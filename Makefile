@@ -37,11 +37,15 @@ COMPONENTS := common master chunkserver client fuse tools
 $(foreach c,$(COMPONENTS),$(eval SRC_$(c) := $(wildcard $(c)/*.c)))
 $(foreach c,$(COMPONENTS),$(eval OBJ_$(c) := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(c)/main.c,$(SRC_$(c))))))
 
+# The fault suite's checker, without its main: tests/unit/test_checker_*.c are linked with it.
+OBJ_checker := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %/main.c,$(wildcard tests/fault/checker/*.c)))
+
 PROGRAMS := $(OUT)/cairn-master $(OUT)/cairn-chunkserver $(OUT)/cairn-mount $(OUT)/cairn
 LIBRARIES := $(OUT)/libcairn.a $(OUT)/libcairn.so $(OUT)/cairn.pc
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 CLUSTER_PROGRAMS := $(patsubst tests/cluster/%.c,$(OUT)/tests/%,$(wildcard tests/cluster/*.c))
-FAULT_PROGRAMS := $(patsubst tests/fault/%.c,$(OUT)/tests/%,$(wildcard tests/fault/*.c))
+FAULT_PROGRAMS := $(OUT)/tests/checker \
+	$(patsubst tests/fault/%.c,$(OUT)/tests/%,$(wildcard tests/fault/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all help run stop deps test-deps test test-unit test-cluster unit-tests cluster-programs \
@@ -56,7 +60,7 @@ $(OBJ)/%.o: %.c
 	@$(if $(V),,echo "  CC    $<")
 	$(Q)$(CC) $(CPPFLAGS) $(CPPFLAGS_$(firstword $(subst /, ,$<))) $(CFLAGS) -c $< -o $@
 
-$(foreach c,$(COMPONENTS),$(eval $(OBJ)/lib$(c).a: $(OBJ_$(c))))
+$(foreach c,$(COMPONENTS) checker,$(eval $(OBJ)/lib$(c).a: $(OBJ_$(c))))
 $(OBJ)/lib%.a:
 	@mkdir -p $(@D)
 	@$(if $(V),,echo "  AR    $@")
@@ -99,7 +103,11 @@ $(OUT)/tests/test_%: $(OBJ)/tests/unit/test_%.o $$(OBJ)/lib$$(call word2,$$@).a 
 $(OUT)/tests/test_master_raise: $(OBJ)/tests/lib/fake_master.o
 $(CLUSTER_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/cluster/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
 	$(call LINK,)
-$(FAULT_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/fault/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
+$(filter-out %/checker,$(FAULT_PROGRAMS)): $(OUT)/tests/%: $(OBJ)/tests/fault/%.o \
+		$(OBJ)/libclient.a $(OBJ)/libcommon.a
+	$(call LINK,)
+$(OUT)/tests/checker: $(OBJ)/tests/fault/checker/main.o $(OBJ)/libchecker.a $(OBJ)/libclient.a \
+		$(OBJ)/libcommon.a
 	$(call LINK,)
 unit-tests: $(UNIT_TESTS)
 
