@@ -10,7 +10,8 @@ static const char local_usage[] =
 	"                  [--mount-option=OPT]...\n"
 	"       cairn local down DIR\n"
 	"       cairn local status DIR [--json]   (exit status 3: something is down)\n"
-	"       cairn local env DIR\n";
+	"       cairn local env DIR\n"
+	"\"{dir}\" in a FLAG is the directory of the server that gets it.\n";
 
 enum {
 	OPT_CHUNKSERVERS = 1, OPT_REPLICAS, OPT_MASTERS, OPT_MOUNT, OPT_MASTER_FLAG,

@@ -43,6 +43,7 @@ struct local {
 	char master_addr[LOCAL_ADDR_BYTES]; /* "": not chosen yet */
 	char chunkserver_addr[LOCAL_CHUNKSERVERS_MAX][LOCAL_ADDR_BYTES];
 	char *mount; /* absolute; heap; NULL: none */
+	/* "{dir}" in a flag is the directory of the server that gets it. */
 	struct local_flags master_flags, chunkserver_flags, mount_options;
 };
 

@@ -281,6 +281,17 @@ static void program_arg(struct args *a, const char *name)
 		a->failed = true;
 }
 
+/* A flag for all chunkservers, with "{dir}" replaced by the directory of this one. */
+static void flag_arg(struct args *a, const char *flag, const char *dir)
+{
+	const char *hole = strstr(flag, "{dir}");
+
+	if (hole)
+		arg(a, "%.*s%s%s", (int)(hole - flag), flag, dir, hole + strlen("{dir}"));
+	else
+		arg(a, "%s", flag);
+}
+
 /* A path stands alone as an argument: local_pid looks for it. */
 static void part_args(const struct local *l, const struct local_part *p, struct args *a)
 {
@@ -315,7 +326,7 @@ static void part_args(const struct local *l, const struct local_part *p, struct 
 	arg(a, "--key-file=%s/key", l->dir);
 	arg(a, "--name=%s", p->name);
 	for (size_t i = 0; i < flags->n; i++)
-		arg(a, "%s", flags->items[i]);
+		flag_arg(a, flags->items[i], p->dir);
 }
 
 static int start_part(struct up *u, int index, struct err *err)
