@@ -104,7 +104,7 @@ $(OUT)/tests/test_master_raise: $(OBJ)/tests/lib/fake_master.o
 $(CLUSTER_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/cluster/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
 	$(call LINK,)
 $(filter-out %/checker,$(FAULT_PROGRAMS)): $(OUT)/tests/%: $(OBJ)/tests/fault/%.o \
-		$(OBJ)/libclient.a $(OBJ)/libcommon.a
+		$(OBJ)/libchunkserver.a $(OBJ)/libclient.a $(OBJ)/libcommon.a
 	$(call LINK,)
 $(OUT)/tests/checker: $(OBJ)/tests/fault/checker/main.o $(OBJ)/libchecker.a $(OBJ)/libclient.a \
 		$(OBJ)/libcommon.a
