@@ -20,6 +20,7 @@ struct part {
 	uint32_t server;
 	bool joining, leaving;
 	bool filled;   /* joining: it has a copy of the old version */
+	bool asked;
 	bool mended;   /* it has the content that counts: what was held against it is settled */
 	uint8_t marks; /* as they were when it was asked; later ones stand */
 	enum part_state state;
@@ -47,6 +48,7 @@ struct raise {
 	uint32_t drop;
 	struct raise_plan plan;
 	bool filled; /* it began with FILL: for the joining servers' sake */
+	int64_t begun_ms;
 	int64_t retry_ms;
 	struct waiter *waiters;
 	UT_hash_handle hh;
@@ -55,6 +57,9 @@ struct raise {
 static void enter_log(struct raise *x);
 static void enter_ask(struct raise *x);
 static bool ask_leaving(struct raise *x, unsigned n);
+static bool better_may_come(struct raise *x);
+static bool ask_marked(struct raise *x);
+static void ask(struct raise *x, struct part *p, bool settle);
 static int raise_parts(struct raise *x);
 
 static struct raise *raise_find(struct master *m, uint64_t chunk)
@@ -535,6 +540,10 @@ static void mend(struct raise *x, struct part *p, const struct part *source)
 	if (p->state == PART_FAILED || p->state == PART_IDLE ||
 	    (p->state == PART_GOOD && same_answer(p, source) && (!p->marks || p->mended)))
 		return;
+	if (!source->answer.present && p->state == PART_BEHIND && !p->joining && !p->asked) {
+		ask(x, p, false); /* what it may have has to get the new version too */
+		return;
+	}
 	if (!source->answer.present) {
 		/* Never written: absent everywhere, so there is nothing to copy. */
 		p->state = PART_GOOD;
@@ -553,6 +562,8 @@ static void enter_mend(struct raise *x)
 	struct part *source = best_source(x, PART_GOOD);
 
 	FAULT_POINT(MASTER_RAISE_MEND, "");
+	if (!source && !better_may_come(x) && ask_marked(x))
+		return;
 	x->phase = PHASE_MEND;
 	if (!source) {
 		log_warn("chunk %016llx v%u: no member can be raised now",
@@ -607,7 +618,7 @@ static void ask_prepare(struct raise *x)
 			listed |= list[k].server == p->server;
 		p->answer = (struct wire_chunk_state){0};
 		p->marks = marks_of(x, p->server);
-		p->mended = false;
+		p->mended = p->asked = false;
 		if (!listed || (p->joining && p->state == PART_FAILED))
 			p->state = PART_FAILED;
 		else
@@ -615,8 +626,12 @@ static void ask_prepare(struct raise *x)
 		sound |= p->state == PART_IDLE && !p->joining && !p->leaving && !p->marks &&
 			 cs_up(part_cs(p));
 	}
-	for (unsigned i = 0; !sound && i < x->n_parts; i++)
-		x->parts[i].leaving = false;
+	for (unsigned i = 0; i < x->n_parts; i++) {
+		struct part *p = &x->parts[i];
+		p->leaving &= sound;
+		if (p->state == PART_IDLE && !p->joining && !p->leaving && p->marks)
+			p->state = PART_BEHIND;
+	}
 }
 
 static bool member_expected(struct raise *x)
@@ -651,6 +666,7 @@ static void ask(struct raise *x, struct part *p, bool settle)
 	if (settle)
 		add_others(x, p, &req);
 	p->state = PART_ASKED;
+	p->asked = true;
 	p->mended = settle;
 	x->outstanding++;
 	if (!cs_up(part_cs(p)) || cs_call(&x->m->servers, part_cs(p), OP_CHUNK_RAISE, &req,
@@ -660,9 +676,48 @@ static void ask(struct raise *x, struct part *p, bool settle)
 	}
 }
 
+/* A member against which nothing is known does not answer now. What it has may be all that is left of
+ * the last writes: it is waited for as long as missing copies are. */
+static bool better_may_come(struct raise *x)
+{
+	if (clock_ms() - x->begun_ms >= x->m->o.repair_delay_ms)
+		return false;
+	for (unsigned i = 0; i < x->n_parts; i++) {
+		const struct part *p = &x->parts[i];
+		if (!p->joining && !p->marks && (p->state == PART_FAILED || !cs_up(part_cs(p))) &&
+		    !csreg_lost(&x->m->servers, p->server, x->m->o.repair_delay_ms))
+			return true;
+	}
+	return false;
+}
+
+/* No unmarked member is left: the best of the others counts. When all were open at a crash, with
+ * blocks that do not verify on it from the others. Damage is never settled: that would make it
+ * valid. False when there is none that was not asked yet. */
+static bool ask_marked(struct raise *x)
+{
+	struct part *p;
+
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (x->parts[i].state == PART_BEHIND && x->parts[i].marks && !x->parts[i].asked)
+			x->parts[i].state = PART_IDLE;
+	p = best_source(x, PART_IDLE);
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (x->parts[i].state == PART_IDLE)
+			x->parts[i].state = PART_BEHIND;
+	if (!p)
+		return false;
+	x->outstanding = 1;
+	ask(x, p, !(p->marks & MARK_DAMAGED));
+	if (--x->outstanding == 0)
+		enter_mend(x);
+	return true;
+}
+
+/* Marked members are not asked but brought up to date like those that join: a raise would make them
+ * look whole, and if the master forgot the mark before they are, nobody would know. */
 static void enter_ask(struct raise *x)
 {
-	struct part *settle;
 	int r = row_read(x);
 
 	FAULT_POINT(MASTER_RAISE_ASK, "");
@@ -676,16 +731,10 @@ static void enter_ask(struct raise *x)
 		return;
 	}
 	ask_prepare(x);
-	/* Every member was open at a crash: the best one's content counts, with blocks that do not
-	 * verify on it from the others. Never that of one that is known to be damaged: that would
-	 * make the damage valid. */
-	settle = best_source(x, PART_IDLE);
-	if (settle && (!(settle->marks & MARK_UNCLEAN) || (settle->marks & MARK_DAMAGED)))
-		settle = NULL;
 	x->outstanding = 1;
 	for (unsigned i = 0; i < x->n_parts; i++)
 		if (x->parts[i].state == PART_IDLE && !x->parts[i].leaving)
-			ask(x, &x->parts[i], &x->parts[i] == settle);
+			ask(x, &x->parts[i], false);
 	if (--x->outstanding == 0)
 		enter_mend(x);
 }
@@ -701,7 +750,10 @@ static bool ask_leaving(struct raise *x, unsigned n)
 		struct part *p = &x->parts[i];
 		if (n == 0 || !p->leaving || p->state != PART_IDLE || !cs_up(part_cs(p)))
 			continue;
-		ask(x, p, false);
+		if (p->marks)
+			p->state = PART_BEHIND;
+		else
+			ask(x, p, false);
 		asked = true;
 		n--;
 	}
@@ -727,27 +779,31 @@ static int wait_add(struct raise *x, bool patient, raise_done_fn done, void *arg
 	return 0;
 }
 
-static bool can_be_source(struct raise *x, uint32_t server)
+static bool can_be_source(struct raise *x, uint32_t server, uint8_t marks)
 {
-	return cs_up(csreg_find(&x->m->servers, server)) && !(marks_of(x, server) & MARK_DAMAGED);
+	return cs_up(csreg_find(&x->m->servers, server)) && !(marks_of(x, server) & marks);
 }
 
 /* Sets up the parts from the row. Negative when there is nobody whose content could count; a
  * pending raise has no choice, and goes on by itself when a member comes back. */
 static int raise_parts(struct raise *x)
 {
-	bool others = false;
+	bool source = false, others = false;
 	int r = row_read(x);
 
 	x->n_parts = 0;
 	if (r < 0)
 		return r;
-	for (unsigned i = 0; i < x->row.n_members; i++)
-		if (x->row.members[i].server != x->drop)
-			others |= can_be_source(x, x->row.members[i].server);
-	if (!others && !x->row.pending_version)
+	for (unsigned i = 0; i < x->row.n_members; i++) {
+		uint32_t server = x->row.members[i].server;
+		if (server == x->drop)
+			continue;
+		source |= can_be_source(x, server, MARK_DAMAGED);
+		others |= can_be_source(x, server, MARK_DAMAGED | MARK_UNCLEAN);
+	}
+	if (!source && !x->row.pending_version)
 		return ERR_NO_SERVERS;
-	/* The one to be left out may be all there is. */
+	/* The one to be left out may be all there is that is sure to have the last writes. */
 	if (!others)
 		x->drop = 0;
 	for (unsigned i = 0; i < x->row.n_members; i++)
@@ -790,6 +846,7 @@ static void raise_new(struct master *m, uint64_t chunk, uint32_t drop,
 		x->m = m;
 		x->chunk = chunk;
 		x->drop = drop;
+		x->begun_ms = clock_ms();
 		x->plan = plan ? *plan : (struct raise_plan){0};
 		r = raise_parts(x);
 	}

@@ -11,9 +11,11 @@
  *     CONFIRM  CHUNK_RAISED with those that succeeded is proposed
  *
  * From LOG on nobody gets a location of the chunk: requests for it wait here. When no member
- * answers, the raise stays pending and is tried again every RAISE_RETRY_MS. FILL gives way: a
- * truncation, or a writer who lost a member, goes on without the servers that were to join. Nobody
- * is asked while a member that just (re)starts is expected: it would be left out for nothing. */
+ * answers, the raise stays pending and is tried again every RAISE_RETRY_MS. Members with marks are
+ * not asked but mended; their content counts only when no unmarked member can come, or none did
+ * within repair_delay. FILL gives way: a truncation, or a writer who lost a member, goes on without
+ * the servers that were to join. Nobody is asked while a member that just (re)starts is expected: it
+ * would be left out for nothing. */
 #ifndef CAIRN_MASTER_RAISE_H
 #define CAIRN_MASTER_RAISE_H
 
