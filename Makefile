@@ -100,7 +100,7 @@ word2 = $(word 2,$(subst _, ,$(notdir $(1))))
 .SECONDEXPANSION:
 $(OUT)/tests/test_%: $(OBJ)/tests/unit/test_%.o $$(OBJ)/lib$$(call word2,$$@).a $(OBJ)/libcommon.a
 	$(call LINK,$(LIBS_$(call word2,$@)) -lcmocka)
-$(OUT)/tests/test_master_raise: $(OBJ)/tests/lib/fake_master.o
+$(OUT)/tests/test_master_raise $(OUT)/tests/test_master_repair: $(OBJ)/tests/lib/fake_master.o
 $(CLUSTER_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/cluster/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
 	$(call LINK,)
 $(filter-out %/checker,$(FAULT_PROGRAMS)): $(OUT)/tests/%: $(OBJ)/tests/fault/%.o \

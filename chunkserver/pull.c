@@ -52,17 +52,20 @@ static int own_block(struct pull *p, uint32_t block, uint8_t *ret)
 	       n == BLOCK_BYTES && memcmp(sum, p->sums.data + 4ull * block, 4) == 0;
 }
 
-/* Blocks first .. first+n-1 from the source, verified against its table. */
+/* Blocks first .. first+n-1 from the source, verified. They may have been written to since its table
+ * was fetched: then they come as they are now, with their checksums. What is written during a copy
+ * reaches this server when the master compares it with the others, before it becomes a member. */
 static int fetch_verified(struct pull *p, uint32_t first, uint32_t n, uint8_t *ret,
 			  struct err *err)
 {
 	struct wire_read req = {.chunk = p->req->chunk, .version = p->req->source_version,
 				.offset = first * BLOCK_BYTES, .len = n * BLOCK_BYTES,
 				.flags = READ_STABLE};
-	int r = fetch_blocks(p->source, &req, ret, NULL, deadline_in(PULL_IO_MS), err);
+	uint8_t *sums = p->sums.data + 4ull * first;
+	int r = fetch_blocks(p->source, &req, ret, sums, deadline_in(PULL_IO_MS), err);
 
-	if (r == 0 && crc_sums_check(p->sums.data + 4ull * first, ret, 0, n * BLOCK_BYTES) >= 0)
-		r = err_set(err, ERR_CHECKSUM, "%s: chunk %016llx changed or is damaged",
+	if (r == 0 && crc_sums_check(sums, ret, 0, n * BLOCK_BYTES) >= 0)
+		r = err_set(err, ERR_CHECKSUM, "%s: chunk %016llx was damaged on its way",
 			    p->source->peer, (unsigned long long)p->req->chunk);
 	p->fetched += r == 0 ? n : 0;
 	return r;

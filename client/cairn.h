@@ -199,24 +199,43 @@ struct cairn_chunk_info {
 typedef int (*cairn_chunk_fn)(void *arg, const struct cairn_chunk_info *chunk);
 CAIRN_API int cairn_chunks(struct cairn *fs, uint64_t inode, cairn_chunk_fn fn, void *arg);
 
-enum { CAIRN_SERVER_DOWN = 0, CAIRN_SERVER_REPORTING = 1, CAIRN_SERVER_UP = 2 };
+/* SUSPECT: silent for longer than it should be; it still counts, but gets nothing new. */
+enum { CAIRN_SERVER_DOWN = 0, CAIRN_SERVER_REPORTING = 1, CAIRN_SERVER_UP = 2,
+       CAIRN_SERVER_SUSPECT = 3 };
+/* A walk that checks: `checked` of `total` in its present round, `bad` found so far, `rounds` ended,
+ * the last one at `ended` (0: none). */
+struct cairn_progress {
+	uint64_t checked, total, bad, rounds;
+	struct timespec ended;
+};
 struct cairn_server_info {
 	uint32_t id;
 	int state;
-	char addr[128], rack[64], uuid[40];
+	bool draining;
+	char addr[128], rack[64], host[64], uuid[40];
 	uint64_t total_bytes, free_bytes, chunks;
+	uint64_t members;   /* chunks of which it is to have a copy: what a drain has left */
+	uint64_t silent_ms; /* since it was heard of last */
 	uint32_t disks, disks_bad;
+	struct cairn_progress scrub; /* of its replicas */
 };
 struct cairn_status {
 	char cluster[40];
 	uint64_t applied, durable; /* raft indices */
 	uint64_t inodes, chunks, chunks_under_goal, chunks_pending, garbage;
 	uint32_t sessions;
+	bool held;		/* nothing is deleted that an imported state does not know */
+	uint32_t repairs, moves; /* chunks being mended, chunks being moved for balance */
+	uint64_t queue[8];	/* chunks that wait for repair and have n live copies */
+	struct cairn_progress compare; /* of replicas with each other; bad: they differed */
 	size_t n_servers;
 	struct cairn_server_info *servers;
 };
 CAIRN_API int cairn_status(struct cairn *fs, struct cairn_status **ret);
 CAIRN_API void cairn_status_free(struct cairn_status *status);
+/* Whether a server is to be emptied: it serves what it has until that is replaced elsewhere, and gets
+ * nothing new. Done when `members` of its status is 0. -ENOENT: there is no such server. */
+CAIRN_API int cairn_server_drain(struct cairn *fs, uint32_t server, bool drain);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,8 @@
 #include "common/cleanup.h"
 
 static_assert(sizeof(((struct cairn_replica_info *)0)->addr) == ADDR_BYTES_MAX, "addresses fit");
+static_assert(sizeof(((struct cairn_status *)0)->queue) == REPLICAS_MAX * sizeof(uint64_t),
+	      "the queue fits");
 static_assert(sizeof(((struct cairn_chunk_info *)0)->replicas) ==
 	      REPLICAS_MAX * sizeof(struct cairn_replica_info), "replicas fit");
 
@@ -63,6 +65,11 @@ int cairn_chunks(struct cairn *fs, uint64_t inode, cairn_chunk_fn fn, void *arg)
 	return (int)result(r, &err);
 }
 
+static struct timespec time_of(struct when t)
+{
+	return (struct timespec){.tv_sec = t.sec, .tv_nsec = t.nsec};
+}
+
 static int servers_parse(struct slice list, struct cairn_status *s, struct err *err)
 {
 	struct cursor c = cursor_slice(list), one;
@@ -85,9 +92,14 @@ static int servers_parse(struct slice list, struct cairn_status *s, struct err *
 		*to = (struct cairn_server_info){
 			.id = from.id, .state = from.state, .total_bytes = from.total_bytes,
 			.free_bytes = from.free_bytes, .chunks = from.chunks,
-			.disks = from.disks, .disks_bad = from.disks_bad};
+			.disks = from.disks, .disks_bad = from.disks_bad,
+			.draining = from.draining, .members = from.members,
+			.silent_ms = from.silent_ms,
+			.scrub = {from.scrub.checked, from.scrub.total, from.scrub.bad,
+				  from.scrub.rounds, time_of(from.scrub.ended)}};
 		text_copy(to->addr, sizeof(to->addr), from.addr);
 		text_copy(to->rack, sizeof(to->rack), from.rack);
+		text_copy(to->host, sizeof(to->host), from.host);
 		text_copy(to->uuid, sizeof(to->uuid), from.uuid);
 		s->n_servers++;
 	}
@@ -121,8 +133,27 @@ int cairn_status(struct cairn *fs, struct cairn_status **ret)
 	s->chunks_pending = rep.chunks_pending;
 	s->garbage = rep.garbage;
 	s->sessions = rep.sessions;
+	s->held = rep.held;
+	s->repairs = rep.repairs;
+	s->moves = rep.moves;
+	memcpy(s->queue, rep.queue, rep.n_queue * sizeof(rep.queue[0]));
+	s->compare = (struct cairn_progress){rep.compare.compared, rep.compare.total,
+					     rep.compare.differed, rep.compare.rounds,
+					     time_of(rep.compare.ended)};
 	*ret = s;
 	return 0;
+}
+
+int cairn_server_drain(struct cairn *fs, uint32_t server, bool drain)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct err err = {0};
+	struct wire_server_set req = {.server = server, .flags = drain ? SERVER_DRAINING : 0};
+	struct wire_empty rep;
+	int r = master_call(&fs->master, OP_SERVER_SET, &req, &rep, &fields, client_deadline(fs),
+			    NULL, &err);
+
+	return (int)result(r, &err);
 }
 
 void cairn_status_free(struct cairn_status *status)

@@ -58,9 +58,11 @@ struct cs {
 	/* Copies for repair and balance under way: from it, to it. */
 	unsigned feeding, filling;
 	uint8_t find_seen; /* repair_find.c: what was known of it in the last tick */
-	/* balance.c: chunks it is a member of, as of the last walk; counted by this one so far; where
-	 * looking for one to move goes on. */
+	/* balance.c: chunks it is a member of, as of the last walk; counted by this one so far. Where
+	 * looking for chunks to move goes on, not before when; whether any was found this time. */
 	uint64_t members, counting, balance_next;
+	int64_t balance_ms;
+	bool balance_moved;
 	struct cs_request *requests;
 	UT_hash_handle hh;
 };

@@ -68,6 +68,9 @@ void master_propose_quietly(struct master *m, uint16_t number, const void *recor
  * start are looked at again in each tick. */
 void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
 			struct slice fields);
+/* What only administrators ask (rpc_admin.c). False: it is no such message. */
+bool rpc_admin_message(struct master *m, struct peer *peer, const struct wire_header *h,
+		       struct slice fields);
 void rpc_client_tick(struct master *m);
 void rpc_client_free(struct master *m);
 /* Enters the servers of the state, as down. */

@@ -519,4 +519,5 @@ void repair_tick(struct master *m)
 	repair_find_tick(m);
 	wake_waiting(m);
 	repair_pick(m);
+	balance_tick(m);
 }

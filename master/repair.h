@@ -102,13 +102,19 @@ struct repair_find {
 	int64_t again_ms;
 };
 
+enum { REPAIR_MISPLACED_MAX = 1024 };
+
 /* All zeros is a good beginning. */
 struct repair {
 	struct repair_queue queue;
 	struct repair_find find;
 	bool due; /* a raise has ended: another one may begin */
-	uint64_t spread_next; /* balance.c: where the walk through all chunks goes on */
-	bool balancing;
+	/* balance.c: where the walk through all chunks goes on, and when; chunks with members close
+	 * to each other that it found; when the next move may begin, after one that failed. */
+	uint64_t walk_next, misplaced[REPAIR_MISPLACED_MAX];
+	unsigned n_misplaced;
+	int64_t walk_ms, moves_ms;
+	bool balancing, more_misplaced, spread_helps;
 };
 
 void repair_tick(struct master *m);

@@ -1,7 +1,6 @@
 /* What clients ask. Reads are answered at once from the state. Mutations become commands: the
  * request record itself, with the time and the placement added. A request that meets a chunk whose
  * raise is pending waits for it and is then looked at again from the start. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <utlist.h>
@@ -730,45 +729,6 @@ static void on_statfs(struct call *c, struct slice fields)
 	peer_reply(c->peer, &c->h, &rep);
 }
 
-static void put_server_status(struct buf *list, const struct cs *cs)
-{
-	char uuid[2 * UUID_BYTES + 1];
-	struct wire_server_status s = {
-		.id = cs->id, .addr = slice_str(cs->addr), .rack = slice_str(cs->rack),
-		.state = cs->state, .total_bytes = cs->total_bytes, .free_bytes = cs->free_bytes,
-		.chunks = cs->chunks, .disks = cs->disks, .disks_bad = cs->disks_bad,
-	};
-
-	for (unsigned i = 0; i < UUID_BYTES; i++)
-		snprintf(uuid + 2 * i, 3, "%02x", cs->uuid[i]);
-	s.uuid = slice_str(uuid);
-	WIRE_LIST_PUT(wire_server_status, list, &s);
-}
-
-static void on_cluster_status(struct call *c, struct slice fields)
-{
-	_cleanup_buf_ struct buf backing = {0}, list = {0};
-	struct wire_cluster_status rep = {0};
-	struct row_meta meta;
-	struct cs *cs, *next;
-	int r = ns_meta(c->m->st, &meta, &backing);
-
-	if (r < 0) {
-		call_fail(c, r, NULL);
-		return;
-	}
-	HASH_ITER(hh, c->m->servers.by_id, cs, next)
-		put_server_status(&list, cs);
-	rep = (struct wire_cluster_status){
-		.cluster = meta.cluster, .applied = meta.applied,
-		.durable = store_durable(c->m->store), .inodes = meta.inodes,
-		.chunks = meta.chunks, .chunks_under_goal = meta.under_goal,
-		.chunks_pending = meta.pending, .garbage = meta.garbage,
-		.sessions = meta.sessions, .servers = buf_slice(&list),
-	};
-	peer_reply(c->peer, &c->h, &rep);
-}
-
 /* ---- dispatch ---- */
 
 static const struct {
@@ -782,7 +742,7 @@ static const struct {
 	{OP_RELEASE, on_release}, {OP_READLINK, on_readlink}, {OP_XATTR_SET, on_xattr_set},
 	{OP_XATTR_GET, on_xattr_get}, {OP_XATTR_LIST, on_xattr_list}, {OP_STATFS, on_statfs},
 	{OP_LOCATE, on_locate}, {OP_CHUNK_FOR_WRITE, on_chunk_for_write}, {OP_WROTE, on_wrote},
-	{OP_CHUNK_FAULT, on_chunk_fault}, {OP_CLUSTER_STATUS, on_cluster_status},
+	{OP_CHUNK_FAULT, on_chunk_fault},
 };
 
 static void client_handle(struct call *c, struct slice fields)
@@ -805,5 +765,6 @@ void rpc_client_message(struct master *m, struct peer *peer, const struct wire_h
 		peer_close(peer, "sent a reply to nothing");
 		return;
 	}
-	client_handle(&c, fields);
+	if (!rpc_admin_message(m, peer, h, fields))
+		client_handle(&c, fields);
 }

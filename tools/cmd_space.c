@@ -1,4 +1,4 @@
-/* Commands about space and state: du, df, status. */
+/* Commands about space: du, df. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -253,81 +253,5 @@ int cmd_df(struct cli *cli, int argc, char **argv)
 	       space_text(used_bytes, human, used), space_text(s.free_bytes, human, avail),
 	       s.total_bytes ? (double)used_bytes * 100 / (double)s.total_bytes : 0.0,
 	       (unsigned long long)s.inodes);
-	return cli_status(cli);
-}
-
-/* ---- status ---- */
-
-static const char *state_word(int state)
-{
-	return state == CAIRN_SERVER_UP ? "up"
-	       : state == CAIRN_SERVER_REPORTING ? "reporting" : "down";
-}
-
-static json_t *status_json(const struct cairn_status *s)
-{
-	json_t *servers = json_array();
-
-	for (size_t i = 0; i < s->n_servers; i++) {
-		const struct cairn_server_info *v = &s->servers[i];
-		json_array_append_new(servers,
-			json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:i}", "id",
-				  (int)v->id, "state", state_word(v->state), "addr", v->addr,
-				  "rack", v->rack, "uuid", v->uuid, "total_bytes",
-				  (json_int_t)v->total_bytes, "free_bytes",
-				  (json_int_t)v->free_bytes, "chunks", (json_int_t)v->chunks,
-				  "disks", (int)v->disks, "disks_bad", (int)v->disks_bad));
-	}
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:o}", "cluster",
-			 s->cluster, "applied", (json_int_t)s->applied, "durable",
-			 (json_int_t)s->durable, "inodes", (json_int_t)s->inodes, "chunks",
-			 (json_int_t)s->chunks, "chunks_under_goal",
-			 (json_int_t)s->chunks_under_goal, "chunks_pending",
-			 (json_int_t)s->chunks_pending, "garbage", (json_int_t)s->garbage,
-			 "sessions", (int)s->sessions, "servers", servers);
-}
-
-static void status_print(const struct cairn_status *s)
-{
-	printf("Cluster %s: %llu inodes, %llu chunks, %u sessions\n", s->cluster,
-	       (unsigned long long)s->inodes, (unsigned long long)s->chunks, s->sessions);
-	printf("Log applied to %llu, durable in the state to %llu\n",
-	       (unsigned long long)s->applied, (unsigned long long)s->durable);
-	printf("Chunks below their goal: %llu; being changed: %llu; to be deleted: %llu\n\n",
-	       (unsigned long long)s->chunks_under_goal, (unsigned long long)s->chunks_pending,
-	       (unsigned long long)s->garbage);
-	printf("%6s %-10s %-22s %8s %8s %10s %s\n", "SERVER", "STATE", "ADDRESS", "SIZE", "FREE",
-	       "CHUNKS", "DISKS");
-	for (size_t i = 0; i < s->n_servers; i++) {
-		const struct cairn_server_info *v = &s->servers[i];
-		char total[TEXT_SIZE_BYTES], avail[TEXT_SIZE_BYTES];
-		printf("%6u %-10s %-22s %8s %8s %10llu %u", v->id, state_word(v->state), v->addr,
-		       text_size(v->total_bytes, total), text_size(v->free_bytes, avail),
-		       (unsigned long long)v->chunks, v->disks);
-		if (v->disks_bad)
-			printf(" (%u bad)", v->disks_bad);
-		putchar('\n');
-	}
-}
-
-int cmd_status(struct cli *cli, int argc, char **argv)
-{
-	struct cairn_status *s;
-	int r;
-
-	if (cli_option(cli, argc, argv, "", NULL) != -1 || optind != argc)
-		return cli_usage(cli);
-	if (cli_connect(cli) != CLI_OK)
-		return CLI_FAILED;
-	r = cairn_status(cli->fs, &s);
-	if (r < 0) {
-		cli_complain_remote(cli, "cluster", r);
-	} else {
-		if (cli->json)
-			cli_print_json(cli, status_json(s));
-		else
-			status_print(s);
-		cairn_status_free(s);
-	}
 	return cli_status(cli);
 }

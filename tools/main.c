@@ -19,6 +19,8 @@ static const struct command commands[] = {
 	{"du", "[-s] [-h] [/PATH...]", "space used by trees, in KiB", cmd_du},
 	{"df", "[-h]", "space of the cluster, in KiB", cmd_df},
 	{"status", "", "state of the master and of each server", cmd_status},
+	{"drain", "[--wait|--cancel] SERVER", "empty a server (its number, address or uuid)",
+	 cmd_drain},
 	{"local", "up|down|status|env DIR [options]", "a whole cluster on this machine",
 	 cmd_local},
 };
@@ -35,8 +37,8 @@ static void help(FILE *out)
 	fprintf(out,
 		"\nPaths in the cluster are absolute. The cluster is found by --master and\n"
 		"--key-file, else CAIRN_MASTER and CAIRN_KEY_FILE, else /etc/cairn/client.conf.\n"
-		"--json: output for programs of ls, stat, du, df, status and local. A name that is\n"
-		"not UTF-8 has U+FFFD for each bad byte and stands in full in NAME_hex beside it.\n"
+		"--json: output for programs of ls, stat, du, df, status, drain and local. A name that\n"
+		"is not UTF-8 has U+FFFD for each bad byte and stands in full in NAME_hex beside it.\n"
 		"Exit status: 0 done, 1 something failed, 2 bad usage.\n");
 }
 
