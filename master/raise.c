@@ -59,7 +59,7 @@ static void enter_ask(struct raise *x);
 static bool ask_leaving(struct raise *x, unsigned n);
 static bool better_may_come(struct raise *x);
 static bool ask_marked(struct raise *x);
-static void ask(struct raise *x, struct part *p, bool settle);
+static bool any_marked(struct raise *x);
 static int raise_parts(struct raise *x);
 
 static struct raise *raise_find(struct master *m, uint64_t chunk)
@@ -164,14 +164,15 @@ static uint8_t marks_of(struct raise *x, uint32_t server)
 }
 
 /* Of those in `state` that can be copied from, the smaller the better: unmarked before unclean
- * before torn before damaged, then those that are sure to answer. */
+ * before torn before absent (the chunk was never written) before damaged, then those that are sure
+ * to answer. */
 static unsigned source_rank(struct part *p, enum part_state state)
 {
 	unsigned marks = marks_of(p->raise, p->server);
 
-	return (marks & MARK_DAMAGED ? 16 : 0) + (marks & MARK_TORN ? 8 : 0) +
-	       (marks & MARK_UNCLEAN ? 4 : 0) +
-	       (state == PART_GOOD && !p->answer.present ? 2 : 0) +
+	return (marks & MARK_DAMAGED ? 16 : 0) +
+	       (state == PART_GOOD && !p->answer.present ? 8 : 0) +
+	       (marks & MARK_TORN ? 4 : 0) + (marks & MARK_UNCLEAN ? 2 : 0) +
 	       (part_cs(p)->state == SERVER_SUSPECT ? 1 : 0);
 }
 
@@ -535,23 +536,35 @@ static bool same_answer(const struct part *a, const struct part *b)
 	       a->answer.digest == b->answer.digest;
 }
 
+/* To be a copy of what is absent, because it was never written: what is here of an older version
+ * goes. */
+static int delete_old(struct raise *x, struct part *p)
+{
+	_cleanup_buf_ struct buf list = {0};
+	struct wire_have have = {.id = x->chunk, .version = x->row.version};
+	struct wire_chunk_delete req;
+
+	WIRE_LIST_PUT(wire_have, &list, &have);
+	req.have = buf_slice(&list);
+	if (buf_status(&list) < 0 || !cs_up(part_cs(p)))
+		return buf_status(&list) < 0 ? ERR_NOMEM : ERR_CLOSED;
+	return cs_call(&x->m->servers, part_cs(p), OP_CHUNK_DELETE, &req, RAISE_MEND_MS,
+		       mend_done, p);
+}
+
 static void mend(struct raise *x, struct part *p, const struct part *source)
 {
 	if (p->state == PART_FAILED || p->state == PART_IDLE ||
 	    (p->state == PART_GOOD && same_answer(p, source) && (!p->marks || p->mended)))
 		return;
-	if (!source->answer.present && p->state == PART_BEHIND && !p->joining && !p->asked) {
-		ask(x, p, false); /* what it may have has to get the new version too */
-		return;
-	}
-	if (!source->answer.present) {
-		/* Never written: absent everywhere, so there is nothing to copy. */
-		p->state = PART_GOOD;
-		p->mended = true;
+	if (!source->answer.present && p->state == PART_GOOD) {
+		p->mended = true; /* never written: absent everywhere, so there is nothing to copy */
 		return;
 	}
 	x->outstanding++;
-	if (pull(x, p->server, source, x->row.pending_version, RAISE_MEND_MS, mend_done, p) < 0) {
+	if (source->answer.present ? pull(x, p->server, source, x->row.pending_version,
+					  RAISE_MEND_MS, mend_done, p) < 0
+				   : delete_old(x, p) < 0) {
 		x->outstanding--;
 		p->state = PART_FAILED;
 	}
@@ -562,6 +575,10 @@ static void enter_mend(struct raise *x)
 	struct part *source = best_source(x, PART_GOOD);
 
 	FAULT_POINT(MASTER_RAISE_MEND, "");
+	/* A chunk that was never written may be absent on members that count. One that has something
+	 * of it comes before them, whatever is held against it. */
+	if (source && !source->answer.present && any_marked(x))
+		source = NULL;
 	if (!source && !better_may_come(x) && ask_marked(x))
 		return;
 	x->phase = PHASE_MEND;
@@ -676,18 +693,43 @@ static void ask(struct raise *x, struct part *p, bool settle)
 	}
 }
 
-/* A member against which nothing is known does not answer now. What it has may be all that is left of
- * the last writes: it is waited for as long as missing copies are. */
+/* How long those are waited for against which nothing is known, before content that is in question
+ * counts. The crash of one member must not cost what the others acknowledged, however long they are
+ * away; that of several may. */
+static int64_t patience_ms(struct raise *x)
+{
+	unsigned unclean = 0;
+
+	for (unsigned i = 0; i < x->n_parts; i++)
+		unclean += (x->parts[i].marks & MARK_UNCLEAN) && cs_up(part_cs(&x->parts[i]));
+	return x->m->o.repair_delay_ms * (unclean > 1 ? 1 : RAISE_PATIENCE);
+}
+
 static bool better_may_come(struct raise *x)
 {
-	if (clock_ms() - x->begun_ms >= x->m->o.repair_delay_ms)
+	int64_t patience = patience_ms(x);
+
+	if (clock_ms() - x->begun_ms >= patience)
 		return false;
 	for (unsigned i = 0; i < x->n_parts; i++) {
 		const struct part *p = &x->parts[i];
 		if (!p->joining && !p->marks && (p->state == PART_FAILED || !cs_up(part_cs(p))) &&
-		    !csreg_lost(&x->m->servers, p->server, x->m->o.repair_delay_ms))
+		    !csreg_lost(&x->m->servers, p->server, patience))
 			return true;
 	}
+	return false;
+}
+
+static bool can_be_asked(const struct part *p)
+{
+	return p->state == PART_BEHIND && p->marks && !p->asked && !p->joining;
+}
+
+static bool any_marked(struct raise *x)
+{
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (can_be_asked(&x->parts[i]) && cs_up(part_cs(&x->parts[i])))
+			return true;
 	return false;
 }
 
@@ -699,7 +741,7 @@ static bool ask_marked(struct raise *x)
 	struct part *p;
 
 	for (unsigned i = 0; i < x->n_parts; i++)
-		if (x->parts[i].state == PART_BEHIND && x->parts[i].marks && !x->parts[i].asked)
+		if (can_be_asked(&x->parts[i]))
 			x->parts[i].state = PART_IDLE;
 	p = best_source(x, PART_IDLE);
 	for (unsigned i = 0; i < x->n_parts; i++)

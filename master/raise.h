@@ -12,8 +12,8 @@
  *
  * From LOG on nobody gets a location of the chunk: requests for it wait here. When no member
  * answers, the raise stays pending and is tried again every RAISE_RETRY_MS. Members with marks are
- * not asked but mended; their content counts only when no unmarked member can come, or none did
- * within repair_delay. FILL gives way: a truncation, or a writer who lost a member, goes on without
+ * not asked but mended; their content counts only when no unmarked member can come, or none did for
+ * long (RAISE_PATIENCE). FILL gives way: a truncation, or a writer who lost a member, goes on without
  * the servers that were to join. Nobody is asked while a member that just (re)starts is expected: it
  * would be left out for nothing. */
 #ifndef CAIRN_MASTER_RAISE_H
@@ -36,6 +36,7 @@ enum {
 	RAISE_RETRY_MS = 1000,
 	RAISE_MEND_MS = 60000,	/* the chunk cannot be used meanwhile */
 	RAISE_FILL_MS = 600000, /* nobody waits; a server that hangs loses its link first */
+	RAISE_PATIENCE = 10,	/* repair_delays, until what one member has after a crash counts */
 };
 
 /* Called once: 0 when the chunk has its new version, ERR_CHUNK_PENDING after RAISE_WAIT_MS

@@ -220,9 +220,10 @@ static void state_of(const struct fake_replica *r, struct wire_chunk_state *ret)
 					 .digest = crc32c(0, r->block, sizeof(r->block))};
 }
 
-static void replica_sync(struct fake_replica *r)
+void fake_sync(struct fake_replica *r)
 {
 	memcpy(r->synced, r->block, sizeof(r->synced));
+	r->open = false;
 }
 
 static void replica_cut(struct fake_replica *r, uint64_t length)
@@ -241,16 +242,21 @@ int fake_raise(struct fake_replica *r, const struct wire_chunk_raise *req,
 	       struct wire_chunk_state *ret)
 {
 	*ret = (struct wire_chunk_state){0};
+	if (!r->present && req->new_version > r->floor)
+		r->floor = req->new_version;
 	if (!r->present)
 		return req->flags & CHUNK_WRITTEN ? ERR_NO_CHUNK : 0;
 	if (r->version != req->version && r->version != req->new_version)
 		return ERR_CHUNK_VERSION;
+	if (r->version == req->new_version && r->changes != r->raised)
+		return ERR_CHUNK_VERSION; /* it is in use already: this request comes late */
 	if ((req->flags & RAISE_SETTLE) && r->unclean)
 		memset(r->rotten, 0, sizeof(r->rotten)); /* what is there counts from now on */
 	replica_cut(r, req->length);
-	replica_sync(r);
+	fake_sync(r);
 	r->version = req->new_version;
 	r->epoch++;
+	r->raised = ++r->changes;
 	r->unclean = r->in_doubt = false;
 	r->damaged = r->damaged && fake_rotten(r);
 	state_of(r, ret);
@@ -272,19 +278,20 @@ int fake_readable(struct fake_replica *r, uint32_t version)
 	return 0;
 }
 
-int fake_pull(struct fake_replica *r, const struct fake_replica *from,
+int fake_pull(struct fake_replica *r, const struct fake_replica *from, uint32_t changes,
 	      const struct wire_chunk_pull *req, struct wire_chunk_state *ret)
 {
-	uint32_t epoch = r->epoch;
+	struct fake_replica old = *r;
 
 	*ret = (struct wire_chunk_state){0};
-	if (r->present && r->version > req->new_version)
+	if (r->changes != changes || (r->present && r->version > req->new_version))
 		return ERR_CHUNK_VERSION; /* a late copy never replaces a newer one */
 	*r = *from;
 	r->version = req->new_version;
-	r->epoch = epoch + 1;
+	r->epoch = old.epoch + 1;
+	r->raised = r->changes = old.changes + 1;
 	r->unclean = r->damaged = r->in_doubt = false;
-	replica_sync(r);
+	fake_sync(r);
 	state_of(r, ret);
 	return 0;
 }
@@ -292,5 +299,6 @@ int fake_pull(struct fake_replica *r, const struct fake_replica *from,
 void fake_delete(struct fake_replica *r, uint32_t version)
 {
 	if (r->present && r->version <= version)
-		*r = (struct fake_replica){.epoch = r->epoch + 1};
+		*r = (struct fake_replica){.epoch = r->epoch + 1, .changes = r->changes + 1,
+					   .floor = r->version + 1};
 }

@@ -45,24 +45,28 @@ enum { REPLICA_BLOCKS = 4, REPLICA_BLOCK_BYTES = 16384 };
 
 /* block: the number of the write that each block holds, 0 for zeros. rotten: a block does not
  * verify; damaged: and the server knows. unclean: it was open at a crash; in_doubt: it has a write
- * that the others may not have. epoch counts the changes that end the locks of writers. */
+ * that the others may not have; open: the journal names it, so that a crash makes it unclean. epoch
+ * counts the changes that end the locks of writers; changes: those of content, raised: as it was at
+ * the last raise. floor: of an absent one: lower versions are not made any more. */
 struct fake_replica {
-	bool present, unclean, damaged, in_doubt;
+	bool present, unclean, damaged, in_doubt, open;
 	bool rotten[REPLICA_BLOCKS];
 	uint32_t version;
-	uint32_t epoch;
+	uint32_t epoch, changes, raised, floor;
 	uint64_t length;
 	uint32_t block[REPLICA_BLOCKS];
 	uint32_t synced[REPLICA_BLOCKS]; /* what of it is on stable storage */
 };
 int fake_raise(struct fake_replica *r, const struct wire_chunk_raise *req,
 	       struct wire_chunk_state *ret);
-/* `from` as it was when it was read. */
-int fake_pull(struct fake_replica *r, const struct fake_replica *from,
+/* `from` as it was when it was read; changes: those of r when the copy was begun. */
+int fake_pull(struct fake_replica *r, const struct fake_replica *from, uint32_t changes,
 	      const struct wire_chunk_pull *req, struct wire_chunk_state *ret);
 /* Whether r may be read at this version by another server. */
 int fake_readable(struct fake_replica *r, uint32_t version);
 void fake_delete(struct fake_replica *r, uint32_t version);
+/* All that it holds goes to stable storage. */
+void fake_sync(struct fake_replica *r);
 bool fake_rotten(const struct fake_replica *r);
 
 #endif

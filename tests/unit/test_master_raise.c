@@ -72,7 +72,8 @@ static int do_pull(unsigned s, const struct wire_chunk_pull *req, struct wire_ch
 	if (from->mute)
 		return ERR_TIMEOUT;
 	r = fake_readable(&from->replica, req->source_version);
-	return r < 0 ? r : fake_pull(&fakes[s].replica, &from->replica, req, ret);
+	return r < 0 ? r : fake_pull(&fakes[s].replica, &from->replica,
+				   fakes[s].replica.changes, req, ret);
 }
 
 static void do_delete(unsigned s)
@@ -561,13 +562,55 @@ static void test_a_silent_member_is_waited_for_before_an_unclean_one_counts(void
 	link_down(2);
 	link_down(3);
 	start(3); /* a writer could not reach it */
-	run(30000);
+	run(590000);
 	assert_string_equal(chunk_text(), "v1>2 1,2,3");
 	assert_story("");
-	run(40000);
+	run(20000);
 	/* Then others get copies of it. */
 	assert_story("1:raise v1>2 settle with; 4:pull v2 from 1; 5:pull v2 from 1; "
 		     "1:raise v2>3; 4:raise v2>3; 5:raise v2>3; ");
+}
+
+/* The chunk as it is before its first write was told of: some members may have it, others not. */
+static void unwrite(void)
+{
+	struct row_chunk r = row();
+
+	r.flags = 0;
+	state_begin(m.st);
+	state_put_row_chunk(m.st, key_chunk(CHUNK), &r);
+	assert_int_equal(state_commit(m.st), 0);
+}
+
+static void test_what_one_has_of_an_unwritten_chunk_comes_before_nothing(void **unused)
+{
+	unwrite();
+	fakes[1].replica = fakes[2].replica = (struct fake_replica){0};
+	fakes[3].replica.unclean = true;
+	csreg_mark(&m.servers, CHUNK, 3, MARK_UNCLEAN);
+	start(0);
+	settle();
+	assert_int_equal(ended, 0);
+	assert_story("1:raise v1>2; 2:raise v1>2; 3:raise v1>2 settle with 1 2; "
+		     "1:pull v2 from 3; 2:pull v2 from 3; ");
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+}
+
+/* It would refuse every write to the chunk at its new version. */
+static void test_who_joins_an_unwritten_chunk_brings_nothing_old(void **unused)
+{
+	unwrite();
+	fakes[1].replica = fakes[2].replica = (struct fake_replica){0};
+	link_down(3);
+	start(3);
+	settle();
+	assert_string_equal(chunk_text(), "v2 1,2");
+	buf_clear(&story);
+	link_up(3, SERVER_UP);
+	run(2000);
+	assert_story("1:raise v2>3; 2:raise v2>3; 3:delete; ");
+	assert_string_equal(chunk_text(), "v3 1,2,3");
+	assert_false(fakes[3].replica.present);
 }
 
 static void test_a_mark_that_comes_late_stays(void **unused)
@@ -1019,6 +1062,8 @@ int main(void)
 		TEST(test_a_comparison_waits_for_members_that_are_down),
 		TEST(test_an_unclean_member_is_not_raised_before_it_is_mended),
 		TEST(test_a_silent_member_is_waited_for_before_an_unclean_one_counts),
+		TEST(test_what_one_has_of_an_unwritten_chunk_comes_before_nothing),
+		TEST(test_who_joins_an_unwritten_chunk_brings_nothing_old),
 		TEST(test_a_mark_that_comes_late_stays),
 		TEST(test_a_cut_reaches_all_and_ends_the_copying),
 		TEST(test_a_second_cut_during_the_first),

@@ -70,7 +70,8 @@ static int do_pull(unsigned s, const struct wire_chunk_pull *req, struct wire_ch
 
 	if (!order[req->chunk])
 		order[req->chunk] = ++copied;
-	return r < 0 ? r : fake_pull(&fakes[s].replicas[req->chunk], from, req, ret);
+	return r < 0 ? r : fake_pull(&fakes[s].replicas[req->chunk], from,
+				   fakes[s].replicas[req->chunk].changes, req, ret);
 }
 
 /* Every deletion is looked at: enough good copies must be up. */
