@@ -153,19 +153,27 @@ void disk_close(const struct io *io, struct disk *d)
 
 int disks_agree(const struct io *io, struct disk *disks, size_t n, struct err *err)
 {
-	const struct disk *known = NULL;
+	const struct disk *known = NULL, *failed = NULL;
 	uint8_t server[DISK_UUID_BYTES];
 
-	for (size_t i = 0; i < n; i++)
-		if (disks[i].has_server && !known)
+	for (size_t i = 0; i < n; i++) {
+		if (disks[i].failed)
+			failed = &disks[i];
+		else if (disks[i].has_server && !known)
 			known = &disks[i];
+	}
 	if (known)
 		memcpy(server, known->server, sizeof(server));
+	else if (failed)
+		return err_set(err, ERR_CONFIG, "disk %s cannot be used, and the others are new: "
+			       "this server's id may be on it", failed->dir);
 	else if (RAND_bytes(server, sizeof(server)) != 1)
 		return err_set(err, ERR_IO, "no random bytes for a server id");
 	for (size_t i = 0; i < n; i++) {
 		struct disk *d = &disks[i];
 		int r;
+		if (d->failed)
+			continue;
 		if (d->has_server && memcmp(d->server, server, sizeof(server)) != 0)
 			return err_set(err, ERR_CONFIG, "disk %s belongs to another chunkserver "
 				       "than %s", d->dir, known->dir);

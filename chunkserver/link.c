@@ -44,6 +44,7 @@ struct link {
 	struct queue commands, out;
 	uint64_t generation; /* of the connection: answers to an older one are dropped */
 	bool up, stopping;
+	bool report_due; /* all is to be reported anew */
 	uint64_t next_id;
 };
 
@@ -135,6 +136,14 @@ void link_fault(struct link *l, uint64_t chunk, uint32_t version, uint32_t serve
 	struct wire_chunk_fault m = {.chunk = chunk, .version = version, .server = server,
 				     .writing = 1, .reason = reason};
 	send_request(l, OP_CHUNK_FAULT, &m);
+}
+
+void link_report_anew(struct link *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->report_due = true;
+	pthread_mutex_unlock(&l->lock);
+	wake(l);
 }
 
 /* ---- commands ---- */
@@ -385,27 +394,48 @@ static void send_heartbeat(struct link *l)
 	send_request(l, OP_CS_HEARTBEAT, &m);
 }
 
+/* What is here, by digests. */
+static int report_all(struct link *l, struct err *err)
+{
+	_cleanup_free_ struct wire_have *list = NULL;
+	uint64_t from_id = 0;
+	size_t n = 0, at = 0;
+	int r;
+
+	pthread_mutex_lock(&l->lock);
+	l->report_due = false; /* what comes up from now on is not in the list */
+	pthread_mutex_unlock(&l->lock);
+	r = store_list(l->store, &list, &n);
+	do {
+		if (r == 0)
+			r = report_page(l, list, n, &at, &from_id, err);
+	} while (r == 0 && at < n);
+	return r;
+}
+
 static int link_report(struct link *l, struct err *err)
 {
 	_cleanup_buf_ struct buf fields = {0};
-	_cleanup_free_ struct wire_have *list = NULL;
 	struct wire_cs_heartbeat space = {0};
 	struct wire_empty empty;
-	uint64_t from_id = 0;
-	size_t n = 0, at = 0;
 	int r;
 
 	store_space(l->store, &space);
 	r = link_call(l, OP_CS_HEARTBEAT, &space, &empty, &fields, err);
 	if (r == 0)
-		r = store_list(l->store, &list, &n);
-	do {
-		if (r == 0)
-			r = report_page(l, list, n, &at, &from_id, err);
-	} while (r == 0 && at < n);
+		r = report_all(l, err);
 	if (r == 0)
 		r = link_call(l, OP_CS_READY, &empty, &empty, &fields, err);
 	return r;
+}
+
+static bool report_due(struct link *l)
+{
+	bool due;
+	pthread_mutex_lock(&l->lock);
+	due = l->report_due;
+	pthread_mutex_unlock(&l->lock);
+	return due;
 }
 
 /* Until the link breaks. */
@@ -424,6 +454,8 @@ static int link_serve(struct link *l, struct err *err)
 			next_beat = deadline_in(l->heartbeat_ms);
 		}
 		r = flush_out(l, err);
+		if (r == 0 && report_due(l))
+			r = report_all(l, err);
 		if (r < 0)
 			break;
 		if (!conn_readable(l->conn) &&

@@ -27,4 +27,8 @@ void link_stop(struct link *l);
 void link_damage(struct link *l, const struct wire_have *have);
 void link_fault(struct link *l, uint64_t chunk, uint32_t version, uint32_t server, int reason);
 
+/* Everything here is told anew, as at registration: what the master believes and is not so differs
+ * in a digest. */
+void link_report_anew(struct link *l);
+
 #endif

@@ -61,6 +61,12 @@ static void on_damaged(void *arg, const struct wire_have *have)
 		link_damage(link_to_master, have);
 }
 
+static void on_disk_failed(void *arg)
+{
+	if (link_to_master)
+		link_report_anew(link_to_master);
+}
+
 static void on_fault(void *arg, uint64_t chunk, uint32_t version, uint32_t server, int reason)
 {
 	log_warn("chunk %016llx v%u: server %u, the next of the chain, failed: %s",
@@ -164,7 +170,7 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 
 int main(int argc, char **argv)
 {
-	struct store_options store_options = {.damaged = on_damaged};
+	struct store_options store_options = {.damaged = on_damaged, .disk_failed = on_disk_failed};
 	_cleanup_fd_ int listen_fd = -1, signal_fd = -1;
 	char addr[ADDR_BYTES_MAX];
 	struct store *store = NULL;

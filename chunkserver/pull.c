@@ -8,7 +8,7 @@
 #include "common/crc.h"
 #include "common/log.h"
 
-enum { PULL_IO_MS = 10000, PULL_PATH_ROOM = 4096 };
+enum { PULL_IO_MS = 10000 };
 
 struct pull {
 	const struct io *io;
@@ -20,6 +20,7 @@ struct pull {
 	struct chunk_file copy;
 	uint8_t *data;         /* DATA_BYTES_MAX */
 	uint64_t fetched;
+	int disk_code; /* of the last write of the copy: what fails there is not the source */
 };
 
 static int fetch_sums(struct pull *p, struct err *err)
@@ -74,8 +75,23 @@ static int fetch_verified(struct pull *p, uint32_t first, uint32_t n, uint8_t *r
 static int put_blocks(struct pull *p, uint32_t first, uint32_t n, uint8_t *data, struct err *err)
 {
 	bool torn;
-	return chunk_file_write(&p->copy, data, first * BLOCK_BYTES, n * BLOCK_BYTES,
-				p->sums.data + 4ull * first, &torn, err);
+
+	p->disk_code = chunk_file_write(&p->copy, data, first * BLOCK_BYTES, n * BLOCK_BYTES,
+					p->sums.data + 4ull * first, &torn, err);
+	return p->disk_code;
+}
+
+static int end_copy(struct pull *p, struct err *err)
+{
+	int r = p->io->ftruncate(p->io, p->copy.fd, p->copy.data_offset + p->length);
+
+	if (r < 0)
+		err_set(err, r, "chunk %016llx: %s", (unsigned long long)p->req->chunk,
+			err_text(r));
+	else
+		r = chunk_file_sync(&p->copy, err);
+	p->disk_code = r;
+	return r;
 }
 
 /* Walks the table: own blocks one by one, others in runs; zeros are left as holes. */
@@ -102,38 +118,32 @@ static int copy_blocks(struct pull *p, struct err *err)
 			at++;
 		}
 	}
-	if (r == 0) {
-		r = p->io->ftruncate(p->io, p->copy.fd, p->copy.data_offset + p->length);
-		if (r < 0)
-			err_set(err, r, "chunk %016llx: %s", (unsigned long long)p->req->chunk,
-				err_text(r));
-	}
-	return r == 0 ? chunk_file_sync(&p->copy, err) : r;
+	return r == 0 ? end_copy(p, err) : r;
 }
 
 static int pull_into(struct store *s, struct pull *p, struct wire_chunk_state *ret,
 		     struct err *err)
 {
-	char path[PULL_PATH_ROOM];
-	unsigned disk;
-	int r = store_new_path(s, p->req->chunk, p->req->new_version, p->length, path,
-			       sizeof(path), &disk, err);
+	struct store_copy copy;
+	int r = store_copy_begin(s, p->req->chunk, p->req->new_version, p->length, &copy, err);
 
 	if (r < 0)
 		return r;
-	p->io->unlink(p->io, path); /* an earlier try that was cut short */
-	r = chunk_file_create(p->io, path, p->req->chunk, p->req->chunk_bits, &p->copy, err);
-	if (r < 0)
+	r = chunk_file_create(p->io, copy.path, p->req->chunk, p->req->chunk_bits, &p->copy, err);
+	if (r < 0) {
+		store_disk_error(s, copy.disk, r, true);
 		return r;
+	}
 	r = copy_blocks(p, err);
+	store_disk_error(s, copy.disk, p->disk_code, false);
 	*ret = (struct wire_chunk_state){.present = 1, .length = p->length};
 	if (r == 0)
 		r = chunk_file_digest(&p->copy, &ret->digest, err);
 	chunk_file_close(&p->copy);
 	if (r == 0)
-		r = store_install(s, p->req->chunk, p->req->new_version, disk, path, err);
+		r = store_install(s, p->req->chunk, p->req->new_version, &copy, err);
 	if (r < 0)
-		p->io->unlink(p->io, path);
+		p->io->unlink(p->io, copy.path);
 	return r;
 }
 

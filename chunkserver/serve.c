@@ -59,6 +59,12 @@ unsigned serve_load(void)
 	return atomic_load(&in_progress);
 }
 
+/* What is wrong with the replica, and not with the request or for lack of room. */
+static bool is_damage(int code)
+{
+	return code == ERR_CHECKSUM || code == ERR_IO || code == ERR_ROFS || code == ERR_NODEV;
+}
+
 /* ---- answers ---- */
 
 static int answer(struct session *s, const struct wire_header *h, int code, const char *text,
@@ -279,8 +285,8 @@ static int apply_write(struct session *s, const struct wire_header *h, const str
 		if (r == 0 && (m->flags & WRITE_SYNC))
 			r = store_sync(store, replica, &file, err);
 	}
-	if (torn || r == ERR_CHECKSUM || r == ERR_IO)
-		store_damaged(store, replica);
+	if (torn || is_damage(r))
+		store_damaged(store, replica, r);
 	store_release(store, replica);
 	return r;
 }
@@ -383,8 +389,8 @@ static int send_stable(struct session *s, const struct wire_header *h, const str
 		r = chunk_file_read(file, m->offset, m->len, s->blocks, sums, &len, &local);
 		store_range_unlock(s->o->store, &range);
 	}
-	if ((r == ERR_CHECKSUM || r == ERR_IO) && !(m->flags & READ_RECOVER))
-		store_damaged(s->o->store, replica);
+	if (is_damage(r) && !(m->flags & READ_RECOVER))
+		store_damaged(s->o->store, replica, r);
 	if (r < 0)
 		return answer(s, h, r, local.text, 0, err);
 	rep.sums = slice_of(sums, len / BLOCK_BYTES * 4);
@@ -392,6 +398,24 @@ static int send_stable(struct session *s, const struct wire_header *h, const str
 	r = wire_put_reply(&s->out, h->op, h->id, h->trace, &rep, (uint32_t)len);
 	return r < 0 ? r : conn_send(s->up, buf_slice(&s->out), s->blocks, len,
 				     deadline_in(s->o->io_timeout_ms), err);
+}
+
+/* Sending broke off: if that was for the file's sake, it is to be known. */
+static void look_again(struct session *s, const struct wire_read *m)
+{
+	_cleanup_free_ uint8_t *sums = malloc(PIECE_BLOCKS_MAX * 4);
+	struct replica *replica;
+	struct chunk_file file;
+	size_t len;
+	int r;
+
+	if (!sums || store_acquire(s->o->store, m->chunk, m->version, 0,
+				   deadline_in(s->o->io_timeout_ms), &replica, &file, NULL) < 0)
+		return;
+	r = chunk_file_read(&file, m->offset, m->len, s->blocks, sums, &len, NULL);
+	if (is_damage(r) && r != ERR_CHECKSUM) /* which may be a write under way */
+		store_damaged(s->o->store, replica, r);
+	store_release(s->o->store, replica);
 }
 
 /* Sends the file's pages as they are, with the stored checksums: the reader verifies. */
@@ -406,8 +430,11 @@ static int send_pages(struct session *s, const struct wire_header *h, const stru
 	int r = sums ? chunk_file_sums(file, m->offset / BLOCK_BYTES, len / BLOCK_BYTES, sums, &local)
 		     : ERR_NOMEM;
 
-	if (r < 0)
+	if (r < 0) {
+		if (is_damage(r))
+			look_again(s, m);
 		return answer(s, h, r, local.text, 0, err);
+	}
 	rep.sums = slice_of(sums, len / BLOCK_BYTES * 4);
 	buf_clear(&s->out);
 	r = wire_put_reply(&s->out, h->op, h->id, h->trace, &rep, len);
@@ -471,6 +498,8 @@ static int on_read(struct session *s, const struct wire_header *h, struct err *e
 		return answer(s, h, r, local.text, 0, err);
 	r = send_pages(s, h, &m, &file, length, fd, err);
 	close(fd);
+	if (r == ERR_IO)
+		look_again(s, &m);
 	return r;
 }
 
@@ -540,8 +569,6 @@ static int on_sync(struct session *s, const struct wire_header *h, struct err *e
 			  &replica, &file, &local);
 	if (r == 0) {
 		r = store_sync(s->o->store, replica, &file, &local);
-		if (r < 0)
-			store_damaged(s->o->store, replica);
 		store_release(s->o->store, replica);
 	}
 	if (m.n_chain > 0) {

@@ -1,5 +1,5 @@
-/* Torn blocks: what a crash left of a write. Data and checksum of a block do not change in one step,
- * so after a crash of every replica there may be blocks that verify nowhere. */
+/* Torn blocks: what a crash left of a write. Data and checksum of a block do not change in one
+ * step, so after a crash of every replica there may be blocks that verify nowhere. */
 #ifndef CAIRN_CHUNKSERVER_SETTLE_H
 #define CAIRN_CHUNKSERVER_SETTLE_H
 
@@ -14,9 +14,9 @@ struct settle_source {
 	void *arg;
 };
 
-/* Makes every block verify: each that does not is taken from `others` (NULL: none), or else gets the
- * checksum of what it holds: bytes of it that were synced before are what they were. Nobody else
- * uses the file. May be repeated. */
+/* Makes every block verify: each that does not is taken from `others` (NULL: none), or else gets
+ * the checksum of what it holds: bytes of it that were synced before are what they were. Nobody
+ * else uses the file. May be repeated. */
 int settle_file(const struct chunk_file *f, const struct settle_source *others, struct err *err);
 
 #endif

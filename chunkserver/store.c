@@ -9,6 +9,8 @@
 #include "common/fault.h"
 #include "common/log.h"
 
+enum { CREATE_ROOM_BYTES = 1 << 20 };
+
 /* ---- small parts ---- */
 
 const struct io *store_io(struct store *s)
@@ -16,16 +18,33 @@ const struct io *store_io(struct store *s)
 	return s->o.io;
 }
 
-void replica_path(const struct replica *r, uint32_t version, char *ret)
+void chunk_path(const struct disk *disk, uint64_t chunk, uint32_t version, char *ret)
 {
 	char name[FORMAT_NAME_BYTES + 8];
-	format_name_put(name, r->chunk, version);
-	snprintf(ret, PATH_ROOM, "%s/chunks/%s", r->disk->dir, name);
+	format_name_put(name, chunk, version);
+	snprintf(ret, PATH_ROOM, "%s/chunks/%s", disk->dir, name);
+}
+
+void chunk_dir(const struct disk *disk, uint64_t chunk, char *ret)
+{
+	snprintf(ret, PATH_ROOM, "%s/chunks/%02x", disk->dir, (unsigned)(chunk & 0xff));
+}
+
+void replica_path(const struct replica *r, uint32_t version, char *ret)
+{
+	chunk_path(r->disk, r->chunk, version, ret);
 }
 
 void replica_dir(const struct replica *r, char *ret)
 {
-	snprintf(ret, PATH_ROOM, "%s/chunks/%02x", r->disk->dir, (unsigned)(r->chunk & 0xff));
+	chunk_dir(r->disk, r->chunk, ret);
+}
+
+bool replica_valid(const struct replica *r)
+{
+	return (!r->making || (r->alone && r->users == 0 && !r->dirty)) &&
+	       (r->making || r->disk) && (!r->torn || r->unclean) && (!r->lost || r->damaged) &&
+	       r->writers <= r->users && (!r->dirty || r->journaled || r->lost);
 }
 
 struct replica *replica_find(struct store *s, uint64_t chunk)
@@ -46,6 +65,23 @@ struct replica *replica_add(struct store *s, uint64_t chunk, uint32_t version, s
 	r->file.fd = -1;
 	HASH_ADD(hh, s->replicas, chunk, sizeof(r->chunk), r);
 	return r;
+}
+
+struct replica *replica_reserve(struct store *s, uint64_t chunk, uint32_t version)
+{
+	struct replica *r = replica_add(s, chunk, version, NULL);
+	if (r)
+		r->alone = r->making = true;
+	return r;
+}
+
+void replica_forget(struct store *s, struct replica *r)
+{
+	assert(r->alone && r->users == 0 && !r->ranges);
+	replica_close(s, r);
+	HASH_DEL(s->replicas, r);
+	free(r);
+	pthread_cond_broadcast(&s->changed);
 }
 
 void replica_close(struct store *s, struct replica *r)
@@ -88,6 +124,9 @@ int replica_open(struct store *s, struct replica *r, struct err *err)
 	char path[PATH_ROOM];
 	int res;
 
+	if (r->lost)
+		return err_set(err, ERR_IO, "chunk %016llx v%u: its disk %s has failed",
+			       (unsigned long long)r->chunk, r->version, r->disk->dir);
 	if (r->file.fd >= 0)
 		return 0;
 	replica_path(r, r->version, path);
@@ -100,69 +139,7 @@ int replica_open(struct store *s, struct replica *r, struct err *err)
 	return 0;
 }
 
-/* ---- identity, space, lists ---- */
-
-struct slice store_uuid(struct store *s)
-{
-	return slice_of(s->disks[0].server, sizeof(s->disks[0].server));
-}
-
-struct slice store_cluster(struct store *s)
-{
-	return s->disks[0].has_cluster ? slice_of(s->disks[0].cluster, sizeof(s->disks[0].cluster))
-				       : (struct slice){0};
-}
-
-int store_join_cluster(struct store *s, struct slice cluster, struct err *err)
-{
-	for (size_t i = 0; i < s->n_disks; i++) {
-		int r = disk_join_cluster(s->o.io, &s->disks[i], cluster, err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static uint64_t disk_free(struct store *s, struct disk *disk)
-{
-	struct io_space space;
-
-	if (s->o.io->space(s->o.io, disk->dir, &space) < 0)
-		return 0;
-	return space.free_bytes > s->o.reserve_bytes ? space.free_bytes - s->o.reserve_bytes : 0;
-}
-
-void store_space(struct store *s, struct wire_cs_heartbeat *ret)
-{
-	for (size_t i = 0; i < s->n_disks; i++) {
-		struct io_space space;
-		ret->disks++;
-		if (s->o.io->space(s->o.io, s->disks[i].dir, &space) < 0) {
-			ret->disks_bad++;
-			continue;
-		}
-		ret->total_bytes += space.total_bytes;
-		ret->free_bytes += disk_free(s, &s->disks[i]);
-	}
-	pthread_mutex_lock(&s->lock);
-	ret->chunks = HASH_COUNT(s->replicas);
-	pthread_mutex_unlock(&s->lock);
-}
-
-struct disk *disk_with_most_room(struct store *s, uint64_t bytes)
-{
-	struct disk *best = NULL;
-	uint64_t best_free = 0;
-
-	for (size_t i = 0; i < s->n_disks; i++) {
-		uint64_t room = disk_free(s, &s->disks[i]);
-		if (room > best_free) {
-			best = &s->disks[i];
-			best_free = room;
-		}
-	}
-	return best_free > bytes ? best : NULL;
-}
+/* ---- lists ---- */
 
 static int have_cmp(const void *a, const void *b)
 {
@@ -179,8 +156,10 @@ int store_list(struct store *s, struct wire_have **ret, size_t *ret_n)
 	pthread_mutex_lock(&s->lock);
 	list = malloc((HASH_COUNT(s->replicas) + 1) * sizeof(*list));
 	if (list) {
-		HASH_ITER(hh, s->replicas, r, next)
-			replica_text(r, &list[n++]);
+		HASH_ITER(hh, s->replicas, r, next) {
+			if (!r->making)
+				replica_text(r, &list[n++]);
+		}
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (!list)
@@ -206,32 +185,44 @@ static void close_idle(struct store *s)
 	}
 }
 
-/* Makes the file of an absent replica. Lock held: creations are short, and two of one chunk must
- * not meet. */
+/* Makes an absent replica. Its place in the table is taken first, so that two of one chunk do not
+ * meet; the lock, which is held, is given up for the work on the file. */
 static int replica_create(struct store *s, uint64_t chunk, uint32_t version, uint8_t chunk_bits,
 			  struct replica **ret, struct err *err)
 {
-	struct disk *disk = disk_with_most_room(s, 1 << 20);
-	struct replica *r;
+	struct replica *r = replica_reserve(s, chunk, version);
+	struct chunk_file file;
+	struct disk *disk;
 	char path[PATH_ROOM];
 	int res;
 
-	if (!disk)
-		return err_set(err, ERR_NOSPC, "chunk %016llx: no disk has room",
-			       (unsigned long long)chunk);
-	r = replica_add(s, chunk, version, disk);
 	if (!r)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	replica_path(r, version, path);
-	res = chunk_file_create(s->o.io, path, chunk, chunk_bits, &r->file, err);
+	pthread_mutex_unlock(&s->lock);
+	disk = disk_with_most_room(s, CREATE_ROOM_BYTES);
+	if (disk) {
+		chunk_path(disk, chunk, version, path);
+		res = chunk_file_create(s->o.io, path, chunk, chunk_bits, &file, err);
+	} else {
+		res = err_set(err, ERR_NOSPC, "chunk %016llx: no disk has room",
+			      (unsigned long long)chunk);
+	}
 	FAULT_POINT(CS_CREATED, "");
+	pthread_mutex_lock(&s->lock);
 	if (res < 0) {
-		HASH_DEL(s->replicas, r);
-		free(r);
+		if (disk)
+			disk_error(s, disk, res, "create a chunk", true);
+		replica_forget(s, r);
 		return res;
 	}
+	r->disk = disk;
+	r->file = file;
 	s->open_files++;
 	r->name_dirty = true;
+	r->making = r->alone = false;
+	r->lost = r->damaged = disk->failed;
+	r->changed = ++s->changes;
+	pthread_cond_broadcast(&s->changed);
 	*ret = r;
 	return 0;
 }
@@ -255,6 +246,8 @@ static int replica_use(struct store *s, struct replica *r, struct chunk_file *re
 {
 	int res = replica_open(s, r, err);
 
+	if (res < 0)
+		replica_error(s, r, res);
 	if (res < 0 && !r->damaged) {
 		struct wire_have have;
 		r->damaged = true;
@@ -322,9 +315,11 @@ int store_acquire_unclean(struct store *s, uint64_t chunk, uint32_t version, int
 void store_release(struct store *s, struct replica *r)
 {
 	pthread_mutex_lock(&s->lock);
-	assert(r->users > 0);
+	assert(r->users > 0 && replica_valid(r));
 	if (--r->users == 0)
 		pthread_cond_broadcast(&s->changed);
+	if (r->lost && r->users == 0 && !r->alone)
+		replica_close(s, r);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -402,15 +397,21 @@ void store_in_doubt(struct store *s, struct range *range)
 	pthread_mutex_unlock(&s->lock);
 }
 
-void store_damaged(struct store *s, struct replica *r)
+void store_damaged(struct store *s, struct replica *r, int code)
 {
 	struct wire_have have;
+	bool known, lost;
 
 	pthread_mutex_lock(&s->lock);
+	replica_error(s, r, code);
+	known = r->damaged;
+	lost = r->lost; /* told with the whole disk */
 	r->damaged = true;
 	replica_text(r, &have);
 	pthread_mutex_unlock(&s->lock);
-	log_error("chunk %016llx v%u on disk %s is damaged", (unsigned long long)have.id,
-		  have.version, r->disk->dir);
-	s->o.damaged(s->o.arg, &have);
+	if (!known)
+		log_error("chunk %016llx v%u on disk %s is damaged: %s",
+			  (unsigned long long)have.id, have.version, r->disk->dir, err_text(code));
+	if (!lost)
+		s->o.damaged(s->o.arg, &have);
 }

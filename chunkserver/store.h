@@ -35,10 +35,13 @@ struct store_options {
 	uint64_t reserve_bytes;
 	/* A replica was found damaged while running. Any thread; must not call the store. */
 	void (*damaged)(void *arg, const struct wire_have *have);
+	/* A disk has failed: all is to be reported anew. Any thread; must not call the store. */
+	void (*disk_failed)(void *arg);
 	void *arg;
 };
 
-/* Locks and scans the disks, recovers after an unclean stop. Errors name the directory. */
+/* Locks and scans the disks, recovers after an unclean stop. Goes on without disks that cannot be
+ * used as long as one can (disk.h). Errors name the directory. */
 int store_open(const struct store_options *options, struct store **ret, struct err *err);
 /* Syncs everything, says so in the journals, and frees. No other thread uses it any more. */
 void store_close(struct store *s);
@@ -51,13 +54,14 @@ int store_join_cluster(struct store *s, struct slice cluster, struct err *err);
 void store_space(struct store *s, struct wire_cs_heartbeat *ret);
 
 /* Uses a replica for local work: ERR_NO_CHUNK, ERR_CHUNK_VERSION, ERR_CHUNK_PENDING (it was open
- * at a crash, or is being changed for too long), ERR_CORRUPT. With create_bits != 0 an absent
- * replica is made (version 1 or later): ERR_NOSPC. ret_file is good until store_release. */
+ * at a crash, or is being changed for too long), ERR_CORRUPT, ERR_IO (its disk has failed, too).
+ * With create_bits != 0 an absent replica is made (version 1 or later): ERR_NOSPC. ret_file is good
+ * until store_release. */
 int store_acquire(struct store *s, uint64_t chunk, uint32_t version, uint8_t create_bits,
 		  int64_t deadline_ms, struct replica **ret, struct chunk_file *ret_file,
 		  struct err *err);
-/* As store_acquire, to help another member that was open at a crash: a replica that was too will do,
- * and the next version. Only blocks that verify may be taken from it. */
+/* As store_acquire, to help another member that was open at a crash: a replica that was too will
+ * do, and the next version. Only blocks that verify may be taken from it. */
 int store_acquire_unclean(struct store *s, uint64_t chunk, uint32_t version, int64_t deadline_ms,
 			  struct replica **ret, struct chunk_file *ret_file, struct err *err);
 void store_release(struct store *s, struct replica *r);
@@ -82,26 +86,36 @@ void store_did_write(struct store *s, struct replica *r);
 int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err);
 /* One round of the background: syncs what is dirty, begins the journals anew. */
 void store_sync_all(struct store *s);
-/* Blocks do not verify or cannot be read. */
-void store_damaged(struct store *s, struct replica *r);
+/* Blocks do not verify or cannot be read or written: `code` says which. */
+void store_damaged(struct store *s, struct replica *r, int code);
 
 /* others: where blocks may be whole that do not verify here (RAISE_SETTLE); NULL: nowhere. */
 int store_raise(struct store *s, const struct wire_chunk_raise *req,
 		const struct settle_source *others, int64_t deadline_ms,
 		struct wire_chunk_state *ret, struct err *err);
 int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err);
-/* What is here, to be compared with other replicas. ERR_BUSY: it is being written or changed, or was
- * open at a crash, and so has no state of its own now. */
+/* What is here, to be compared with other replicas. ERR_BUSY: it is being written or changed, or
+ * was open at a crash, and so has no state of its own now. */
 int store_check(struct store *s, uint64_t chunk, uint32_t version, struct wire_chunk_state *ret,
 		struct err *err);
 
-/* For pull.c: a path for the copy, and putting it in the place of what is there. */
-int store_new_path(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes, char *ret,
-		   size_t room, unsigned *ret_disk, struct err *err);
+/* For pull.c: where a copy of `bytes` is built, beside what is there. */
+enum { STORE_PATH_ROOM = 4096 };
+struct store_copy {
+	char path[STORE_PATH_ROOM]; /* of no other copy */
+	unsigned disk;
+	uint64_t serial, begun; /* what came after the copy was begun is newer than it */
+};
+int store_copy_begin(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes,
+		     struct store_copy *ret, struct err *err);
 /* Own replica at any version, as a source of good blocks: 1, 0 none. */
 int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chunk_file *ret_file);
-int store_install(struct store *s, uint64_t chunk, uint32_t version, unsigned disk,
-		  const char *path, struct err *err);
+/* Puts the copy in the place of what is there. ERR_CHUNK_VERSION: that is newer, by its version or
+ * because it was changed since the copy was begun. */
+int store_install(struct store *s, uint64_t chunk, uint32_t version,
+		  const struct store_copy *copy, struct err *err);
+/* Writing a copy there ended with `code`, which may be 0. at_once: it could not even be begun. */
+void store_disk_error(struct store *s, unsigned disk, int code, bool at_once);
 const struct io *store_io(struct store *s);
 
 /* Everything there is, sorted by id (heap). */

@@ -1,5 +1,6 @@
 #include "chunkserver/store_priv.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
@@ -7,7 +8,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 
-enum { CHECK_WAIT_MS = 1000 };
+enum { CHECK_WAIT_MS = 1000, DELETE_WAIT_MS = 5000, INSTALL_WAIT_MS = 10000 };
 
 /* ---- changes of a replica's name or existence ---- */
 
@@ -34,6 +35,7 @@ static int take_alone(struct store *s, uint64_t chunk, int64_t deadline_ms, stru
 static void let_go(struct store *s, struct replica *r)
 {
 	r->alone = false;
+	assert(replica_valid(r));
 	pthread_cond_broadcast(&s->changed);
 }
 
@@ -47,15 +49,16 @@ static void end_ranges(struct replica *r)
 	}
 }
 
-static int raise_file(struct store *s, struct replica *r, const struct wire_chunk_raise *req,
+/* The work on the file, for a replica that is held alone. *ret_renamed: its name is the new one. */
+static int raise_file(struct store *s, const struct replica *r, const struct wire_chunk_raise *req,
 		      const struct settle_source *others, struct wire_chunk_state *ret,
-		      struct err *err)
+		      bool *ret_renamed, struct err *err)
 {
 	char from[PATH_ROOM], to[PATH_ROOM], dir[PATH_ROOM];
-	int res = replica_open(s, r, err);
+	int res = 0;
 
 	FAULT_POINT(CS_RAISE, "");
-	if (res == 0 && (req->flags & RAISE_SETTLE) && r->unclean)
+	if ((req->flags & RAISE_SETTLE) && r->unclean)
 		res = settle_file(&r->file, others, err);
 	if (res == 0 && req->length != CHUNK_LENGTH_KEEP)
 		res = chunk_file_truncate(&r->file, req->length, err);
@@ -68,12 +71,11 @@ static int raise_file(struct store *s, struct replica *r, const struct wire_chun
 		replica_path(r, req->new_version, to);
 		res = s->o.io->rename(s->o.io, from, to);
 	}
+	*ret_renamed = res == 0;
 	replica_dir(r, dir);
 	FAULT_POINT(CS_RAISE_RENAMED, "");
-	if (res == 0) {
-		r->version = req->new_version;
+	if (res == 0)
 		res = s->o.io->sync_dir(s->o.io, dir);
-	}
 	if (res < 0)
 		return err_set(err, res, "chunk %016llx: rename to v%u: %s",
 			       (unsigned long long)r->chunk, req->new_version, err_text(res));
@@ -84,37 +86,70 @@ static int raise_file(struct store *s, struct replica *r, const struct wire_chun
 	return res;
 }
 
+/* Takes the replica alone, open and fenced. */
+static int raise_begin(struct store *s, const struct wire_chunk_raise *req, int64_t deadline_ms,
+		       struct replica **ret, struct err *err)
+{
+	struct replica *r;
+	int res;
+
+	pthread_mutex_lock(&s->lock);
+	res = take_alone(s, req->chunk, deadline_ms, &r);
+	if (res < 0) {
+		err_set(err, res, "chunk %016llx: %s", (unsigned long long)req->chunk,
+			err_text(res));
+	} else {
+		if (r->version != req->version && r->version != req->new_version)
+			res = err_set(err, ERR_CHUNK_VERSION,
+				      "chunk %016llx is here at v%u, not v%u",
+				      (unsigned long long)req->chunk, r->version, req->version);
+		if (res == 0)
+			end_ranges(r);
+		if (res == 0 && r->lost) {
+			/* Under the new version there is nothing here: it can be copied anew. */
+			res = err_set(err, ERR_NO_CHUNK, "chunk %016llx: its disk %s has failed",
+				      (unsigned long long)r->chunk, r->disk->dir);
+			replica_forget(s, r);
+		} else if (res == 0) {
+			res = replica_open(s, r, err);
+			replica_error(s, r, res);
+		}
+		if (res < 0 && res != ERR_NO_CHUNK)
+			let_go(s, r);
+	}
+	pthread_mutex_unlock(&s->lock);
+	*ret = r;
+	return res;
+}
+
 int store_raise(struct store *s, const struct wire_chunk_raise *req,
 		const struct settle_source *others, int64_t deadline_ms,
 		struct wire_chunk_state *ret, struct err *err)
 {
-	struct replica *r = NULL;
+	struct replica *r;
+	bool renamed = false;
 	uint32_t bad = 0;
 	int res;
 
 	*ret = (struct wire_chunk_state){0};
-	pthread_mutex_lock(&s->lock);
-	res = take_alone(s, req->chunk, deadline_ms, &r);
-	if (res == 0 && r->version != req->version && r->version != req->new_version) {
-		res = err_set(err, ERR_CHUNK_VERSION, "chunk %016llx is here at v%u, not v%u",
-			      (unsigned long long)req->chunk, r->version, req->version);
-		let_go(s, r);
-		r = NULL;
-	}
-	if (res == 0)
-		end_ranges(r);
-	pthread_mutex_unlock(&s->lock);
-	if (res == ERR_NO_CHUNK && !(req->flags & CHUNK_WRITTEN))
+	res = raise_begin(s, req, deadline_ms, &r, err);
+	if (res == ERR_NO_CHUNK && !(req->flags & CHUNK_WRITTEN)) {
+		err_clear(err);
 		return 0; /* not made here yet, and nobody misses it */
+	}
 	if (res < 0)
-		return err && err->text[0] ? res : err_set(err, res, "chunk %016llx: %s",
-							   (unsigned long long)req->chunk,
-							   err_text(res));
-	res = raise_file(s, r, req, others, ret, err);
+		return res;
+	res = raise_file(s, r, req, others, ret, &renamed, err);
 	/* Settled, cut or written over, it may be whole now; what is not stays known as such. */
 	if (res == 0 && (r->damaged || r->torn))
 		res = chunk_file_verify(&r->file, &bad, NULL);
 	pthread_mutex_lock(&s->lock);
+	if (renamed)
+		r->version = req->new_version;
+	r->changed = ++s->changes;
+	replica_error(s, r, res);
+	if (res == 0 && r->lost)
+		res = replica_open(s, r, err); /* says which disk has failed */
 	if (res == 0) {
 		r->dirty = r->name_dirty = r->in_doubt = false;
 		r->damaged = r->damaged && bad > 0;
@@ -131,10 +166,11 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *
 {
 	struct replica *r = NULL;
 	char path[PATH_ROOM];
+	bool lost = false;
 	int res;
 
 	pthread_mutex_lock(&s->lock);
-	res = take_alone(s, chunk, deadline_in(5000), &r);
+	res = take_alone(s, chunk, deadline_in(DELETE_WAIT_MS), &r);
 	if (res == 0 && r->version > version) {
 		let_go(s, r);
 		res = ERR_NO_CHUNK; /* a newer one is not meant */
@@ -143,17 +179,27 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *
 		replica_path(r, r->version, path);
 		end_ranges(r);
 		replica_close(s, r);
-		HASH_DEL(s->replicas, r);
-		FAULT_POINT(CS_DELETE, "");
-		res = s->o.io->unlink(s->o.io, path);
-		FAULT_POINT(CS_DELETED, "");
-		if (res < 0 && res != ERR_NOENT)
-			err_set(err, res, "%s: %s", path, err_text(res));
-		free(r);
-		pthread_cond_broadcast(&s->changed);
+		lost = r->lost;
 	}
 	pthread_mutex_unlock(&s->lock);
-	return res == ERR_NO_CHUNK || res == ERR_NOENT ? 0 : res;
+	if (res < 0)
+		return res == ERR_NO_CHUNK ? 0 : err_set(err, res, "chunk %016llx: %s",
+							 (unsigned long long)chunk, err_text(res));
+	FAULT_POINT(CS_DELETE, "");
+	res = lost ? 0 : s->o.io->unlink(s->o.io, path);
+	FAULT_POINT(CS_DELETED, "");
+	if (res == ERR_NOENT)
+		res = 0;
+	pthread_mutex_lock(&s->lock);
+	disk_error(s, r->disk, res, "remove a chunk", true);
+	if (res < 0) {
+		err_set(err, res, "%s: %s", path, err_text(res));
+		let_go(s, r);
+	} else {
+		replica_forget(s, r);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return res;
 }
 
 /* ---- comparing ---- */
@@ -199,8 +245,8 @@ int store_check(struct store *s, uint64_t chunk, uint32_t version, struct wire_c
 
 /* ---- for pull.c ---- */
 
-int store_new_path(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes, char *ret,
-		   size_t room, unsigned *ret_disk, struct err *err)
+int store_copy_begin(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes,
+		     struct store_copy *ret, struct err *err)
 {
 	char name[FORMAT_NAME_BYTES + 8];
 	struct replica *own;
@@ -208,7 +254,9 @@ int store_new_path(struct store *s, uint64_t chunk, uint32_t version, uint64_t b
 
 	pthread_mutex_lock(&s->lock);
 	own = replica_find(s, chunk);
-	disk = own ? own->disk : NULL;
+	disk = own && !own->lost ? own->disk : NULL;
+	ret->begun = s->changes;
+	ret->serial = ++s->copies;
 	pthread_mutex_unlock(&s->lock);
 	if (!disk)
 		disk = disk_with_most_room(s, bytes);
@@ -216,8 +264,9 @@ int store_new_path(struct store *s, uint64_t chunk, uint32_t version, uint64_t b
 		return err_set(err, ERR_NOSPC, "chunk %016llx: no disk has room for a copy",
 			       (unsigned long long)chunk);
 	format_name_put(name, chunk, version);
-	snprintf(ret, room, "%s/chunks/%s.new", disk->dir, name);
-	*ret_disk = (unsigned)(disk - s->disks);
+	snprintf(ret->path, sizeof(ret->path), "%.3900s/chunks/%s.%llu.new", disk->dir, name,
+		 (unsigned long long)ret->serial);
+	ret->disk = (unsigned)(disk - s->disks);
 	return 0;
 }
 
@@ -238,48 +287,73 @@ int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chu
 	return found;
 }
 
-int store_install(struct store *s, uint64_t chunk, uint32_t version, unsigned disk,
-		  const char *path, struct err *err)
+/* Has the chunk's place in the table alone: a replica that is not newer, or a new entry. A copy
+ * that comes late must not undo what was written, raised or copied since it began. */
+static int install_begin(struct store *s, uint64_t chunk, uint32_t version,
+			 const struct store_copy *copy, struct replica **ret, struct err *err)
 {
+	int res = take_alone(s, chunk, deadline_in(INSTALL_WAIT_MS), ret);
+
+	if (res == ERR_NO_CHUNK) {
+		*ret = replica_reserve(s, chunk, version);
+		res = *ret ? 0 : ERR_NOMEM;
+	}
+	if (res < 0)
+		return err_set(err, res, "chunk %016llx: %s", (unsigned long long)chunk,
+			       err_text(res));
+	if ((*ret)->version < version ||
+	    ((*ret)->version == version && (*ret)->changed <= copy->begun))
+		return 0;
+	res = err_set(err, ERR_CHUNK_VERSION, "chunk %016llx is here at v%u, newer than the copy",
+		      (unsigned long long)chunk, (*ret)->version);
+	let_go(s, *ret);
+	return res;
+}
+
+int store_install(struct store *s, uint64_t chunk, uint32_t version,
+		  const struct store_copy *copy, struct err *err)
+{
+	struct disk *to_disk = &s->disks[copy->disk];
 	char to[PATH_ROOM], old[PATH_ROOM] = "", dir[PATH_ROOM];
-	struct replica *r = NULL;
+	struct replica *r;
 	int res;
 
 	pthread_mutex_lock(&s->lock);
-	res = take_alone(s, chunk, deadline_in(10000), &r);
-	if (res == ERR_NO_CHUNK) {
-		r = replica_add(s, chunk, version, &s->disks[disk]);
-		res = r ? 0 : ERR_NOMEM;
-		if (r)
-			r->alone = true;
-	}
-	if (res < 0) {
-		pthread_mutex_unlock(&s->lock);
-		return err_set(err, res, "chunk %016llx: %s", (unsigned long long)chunk,
-			       err_text(res));
-	}
-	if (r->version != version)
+	res = install_begin(s, chunk, version, copy, &r, err);
+	if (res == 0 && !r->making && !r->lost && (r->version != version || r->disk != to_disk))
 		replica_path(r, r->version, old);
-	r->disk = &s->disks[disk];
-	replica_path(r, version, to);
-	replica_dir(r, dir);
+	pthread_mutex_unlock(&s->lock);
+	if (res < 0)
+		return res;
+	chunk_path(to_disk, chunk, version, to);
+	chunk_dir(to_disk, chunk, dir);
 	FAULT_POINT(CS_PULL_INSTALL, "");
-	res = s->o.io->rename(s->o.io, path, to);
+	res = s->o.io->rename(s->o.io, copy->path, to);
 	FAULT_POINT(CS_PULL_INSTALLED, "");
 	if (res == 0)
 		res = s->o.io->sync_dir(s->o.io, dir);
+	if (res == 0 && old[0])
+		s->o.io->unlink(s->o.io, old); /* of two the higher version counts at a start */
+	pthread_mutex_lock(&s->lock);
+	disk_error(s, to_disk, res, "put a copy in its place", true);
+	if (res == 0 && to_disk->failed)
+		res = ERR_IO;
 	if (res == 0) {
 		end_ranges(r);
 		replica_close(s, r);
+		r->disk = to_disk;
 		r->version = version;
+		r->changed = ++s->changes;
+		r->lost = r->io_error = r->making = false;
 		r->unclean = r->torn = r->damaged = r->in_doubt = false;
 		r->dirty = r->name_dirty = false;
-		if (old[0])
-			s->o.io->unlink(s->o.io, old);
 	} else {
 		err_set(err, res, "%s: %s", to, err_text(res));
 	}
-	let_go(s, r);
+	if (r->making)
+		replica_forget(s, r);
+	else
+		let_go(s, r);
 	pthread_mutex_unlock(&s->lock);
 	return res;
 }

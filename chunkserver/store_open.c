@@ -87,6 +87,32 @@ static void recover(struct store *s, const struct journal_names *names)
 	}
 }
 
+/* A mistake of the administrator's is told, not worked around. */
+static bool can_go_without(int code)
+{
+	return code != ERR_BUSY && code != ERR_CONFIG && code != ERR_WRONG_CLUSTER &&
+	       code != ERR_NAMETOOLONG && code != ERR_NOMEM && code != ERR_MFILE;
+}
+
+/* A disk that cannot be used stays in the list, failed and without replicas. */
+static int give_up_disk(struct store *s, struct disk *disk, const char *dir)
+{
+	struct replica *r, *next;
+
+	HASH_ITER(hh, s->replicas, r, next) {
+		if (r->disk != disk)
+			continue;
+		replica_close(s, r);
+		HASH_DEL(s->replicas, r);
+		free(r);
+	}
+	journal_free(disk->journal);
+	disk_close(s->o.io, disk);
+	disk->failed = true;
+	disk->dir = strdup(dir);
+	return disk->dir ? 0 : ERR_NOMEM;
+}
+
 static int open_disk(struct store *s, struct disk *disk, const char *dir, struct err *err)
 {
 	struct journal_names names = {0};
@@ -94,7 +120,6 @@ static int open_disk(struct store *s, struct disk *disk, const char *dir, struct
 
 	if (r < 0)
 		return r;
-	s->n_disks++;
 	r = scan_disk(s, disk, err);
 	if (r == 0)
 		r = journal_open(s->o.io, dir, &disk->journal, &names, err);
@@ -104,6 +129,31 @@ static int open_disk(struct store *s, struct disk *disk, const char *dir, struct
 	}
 	free(names.items);
 	return r;
+}
+
+/* Every disk that can be used; none is an error, the first one's. */
+static int open_disks(struct store *s, const struct store_options *o, struct err *err)
+{
+	struct err first = {0};
+	size_t good = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < o->n_dirs; i++) {
+		struct err local = {0};
+		s->n_disks++;
+		r = open_disk(s, &s->disks[i], o->dirs[i], &local);
+		good += r == 0;
+		if (r == 0)
+			continue;
+		if (!can_go_without(r))
+			return err_set(err, r, "%s", local.text);
+		if (!first.code)
+			first = local;
+		if (o->n_dirs > 1)
+			log_error("%s: the server starts without this disk", local.text);
+		r = give_up_disk(s, &s->disks[i], o->dirs[i]);
+	}
+	return r == 0 && good == 0 ? err_set(err, first.code, "%s", first.text) : r;
 }
 
 int store_open(const struct store_options *options, struct store **ret, struct err *err)
@@ -123,12 +173,13 @@ int store_open(const struct store_options *options, struct store **ret, struct e
 	s->disks = calloc(options->n_dirs, sizeof(*s->disks));
 	if (!s->disks)
 		r = err_set(err, ERR_NOMEM, "out of memory");
-	for (size_t i = 0; r == 0 && i < options->n_dirs; i++)
-		r = open_disk(s, &s->disks[i], options->dirs[i], err);
+	if (r == 0)
+		r = open_disks(s, options, err);
 	if (r == 0)
 		r = disks_agree(s->o.io, s->disks, s->n_disks, err);
 	if (r < 0) {
 		s->o.damaged = NULL; /* not open: nothing is to be said at the end */
+		s->o.disk_failed = NULL;
 		store_close(s);
 		return r;
 	}
@@ -146,7 +197,7 @@ void store_close(struct store *s)
 		store_sync_all(s);
 	for (size_t i = 0; i < s->n_disks; i++) {
 		struct err err = {0};
-		if (opened && disk_begin(s, &s->disks[i], true, &err) < 0)
+		if (opened && !s->disks[i].failed && disk_begin(s, &s->disks[i], true, &err) < 0)
 			log_warn("%s", err.text);
 		journal_free(s->disks[i].journal);
 		disk_close(s->o.io, &s->disks[i]);

@@ -1,5 +1,6 @@
 /* The inside of the store, shared by its files: store.c (the table, and use), store_open.c (start,
- * recovery, end), store_sync.c (durability), store_change.c (changes of name or existence). */
+ * recovery, end), store_disk.c (disks, and how they fail), store_sync.c (durability),
+ * store_change.c (changes of name or existence). */
 #ifndef CAIRN_CHUNKSERVER_STORE_PRIV_H
 #define CAIRN_CHUNKSERVER_STORE_PRIV_H
 
@@ -8,24 +9,37 @@
 #include "chunkserver/disk.h"
 #include "chunkserver/store.h"
 
-enum { OPEN_FILES_MAX = 512, PATH_ROOM = 4096 };
+enum { OPEN_FILES_MAX = 512, PATH_ROOM = STORE_PATH_ROOM };
 
+/* An entry of the table. What holds at every moment at which the lock is free is replica_valid():
+ *
+ *     making   its place is reserved while its file is being made or a first copy put in place:
+ *              alone, no users, not listed, no disk until it has one
+ *     alone    a change of name or existence has it: new users wait, the old ones have ended
+ *     users    reads and writes; `writers` of them may have written what is not synced
+ *     dirty    may have unsynced bytes: in the journal (invariant 1 of format.h)
+ *     unclean  was open at a crash: serves nobody before it is compared; torn: blocks of it that
+ *              were being written then do not verify
+ *     damaged  blocks that nobody was writing do not verify, or it cannot be read; lost: because
+ *              its disk has failed, and so nobody can use it
+ *     in_doubt has a write that not every member may have: no reads before a raise
+ *
+ * Only `alone` of a change that has ended, and `users` of the last one, lead to the entry's end. */
 struct replica {
 	uint64_t chunk;
 	uint32_t version;
-	struct disk *disk;
+	struct disk *disk; /* NULL: making */
 	struct chunk_file file; /* fd -1: not open */
-	bool unclean; /* was open at a crash: serves nobody before it is compared */
-	bool torn;    /* unclean, and blocks that were being written then do not verify */
-	bool damaged; /* blocks do not verify that nobody was writing, or it cannot be read */
-	bool in_doubt;
-	bool alone;	  /* a raise, delete or install has it */
-	unsigned users;	  /* local reads and writes */
+	bool making;
+	bool unclean, torn, damaged, lost, in_doubt;
+	bool io_error; /* counted against its disk already */
+	bool alone;
+	unsigned users;
 	unsigned writers; /* those between will_write and did_write */
-	bool dirty;	  /* has unsynced bytes, and is in the journal */
-	bool journaled;
+	bool dirty, journaled;
 	bool name_dirty; /* its directory entry is not synced */
 	uint64_t writes; /* counted, to see whether one came during a sync */
+	uint64_t changed; /* store.changes at the last write, raise or copy */
 	struct range *ranges;
 	UT_hash_handle hh;
 };
@@ -33,19 +47,28 @@ struct replica {
 struct store {
 	struct store_options o;
 	struct disk *disks;
-	size_t n_disks;
+	size_t n_disks; /* failed ones included */
 	pthread_mutex_t lock; /* protects all below and the replicas' fields */
 	pthread_cond_t changed;
 	struct replica *replicas;
 	unsigned open_files;
+	uint64_t copies;  /* counts the copies begun: each has a path of its own */
+	uint64_t changes; /* counts changes of content: tells what came after what */
 };
 
-/* The file and the directory of a replica; ret has PATH_ROOM bytes. */
+/* The file and the directory of a chunk or replica; ret has PATH_ROOM bytes. */
+void chunk_path(const struct disk *disk, uint64_t chunk, uint32_t version, char *ret);
+void chunk_dir(const struct disk *disk, uint64_t chunk, char *ret);
 void replica_path(const struct replica *r, uint32_t version, char *ret);
 void replica_dir(const struct replica *r, char *ret);
 /* The lock is held for all that follow, or nobody else has the store yet. */
 struct replica *replica_find(struct store *s, uint64_t chunk);
 struct replica *replica_add(struct store *s, uint64_t chunk, uint32_t version, struct disk *disk);
+/* An entry for a replica that is to be made; NULL: out of memory. */
+struct replica *replica_reserve(struct store *s, uint64_t chunk, uint32_t version);
+/* Ends an entry that the caller has alone. */
+void replica_forget(struct store *s, struct replica *r);
+bool replica_valid(const struct replica *r);
 int replica_open(struct store *s, struct replica *r, struct err *err);
 void replica_close(struct store *s, struct replica *r);
 void replica_text(const struct replica *r, struct wire_have *ret);
@@ -53,6 +76,11 @@ void replica_text(const struct replica *r, struct wire_have *ret);
 int replica_wait(struct store *s, uint64_t chunk, int64_t deadline_ms, struct replica **ret);
 /* Waits on the condition until the deadline: false when it has passed. */
 bool wait_changed(struct store *s, int64_t deadline_ms);
+
+/* Something failed on a disk, or on a replica's: decides whether the disk is failed (disk.h). code
+ * may be 0. Lock held. */
+void disk_error(struct store *s, struct disk *disk, int code, const char *what, bool at_once);
+void replica_error(struct store *s, struct replica *r, int code);
 
 /* The disk to put `bytes` more on; NULL: none has room. Without the lock. */
 struct disk *disk_with_most_room(struct store *s, uint64_t bytes);

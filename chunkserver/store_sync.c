@@ -14,15 +14,22 @@ int store_will_write(struct store *s, struct replica *r, struct err *err)
 	r->writers++;
 	journaled = r->journaled;
 	version = r->version;
+	if (r->lost)
+		res = replica_open(s, r, err); /* says which disk has failed */
 	pthread_mutex_unlock(&s->lock);
 	/* Two first writers both append: one sync serves both. */
-	if (!journaled)
+	if (res == 0 && !journaled)
 		res = journal_append(r->disk->journal, r->chunk, version, err);
 	pthread_mutex_lock(&s->lock);
-	if (res == 0)
+	disk_error(s, r->disk, res, "append to its journal", true);
+	if (res == 0 && r->lost)
+		res = replica_open(s, r, err);
+	if (res == 0) {
 		r->journaled = r->dirty = true;
-	else
+		r->changed = ++s->changes;
+	} else {
 		r->writers--;
+	}
 	pthread_mutex_unlock(&s->lock);
 	return res;
 }
@@ -39,7 +46,7 @@ int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, s
 {
 	char dir[PATH_ROOM];
 	uint64_t writes;
-	bool name_dirty;
+	bool name_dirty, dir_failed = false;
 	int res;
 
 	pthread_mutex_lock(&s->lock);
@@ -52,12 +59,18 @@ int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, s
 		res = s->o.io->sync_dir(s->o.io, dir);
 		if (res < 0)
 			err_set(err, res, "directory %s: %s", dir, err_text(res));
+		dir_failed = res < 0;
 	}
 	pthread_mutex_lock(&s->lock);
+	if (dir_failed)
+		disk_error(s, r->disk, res, "sync a directory", true);
+	if (res == 0 && r->lost)
+		res = replica_open(s, r, err); /* says which disk has failed */
 	if (res < 0) {
 		/* The kernel may drop what it could not write: not used before it is compared. */
 		r->unclean = true;
 		pthread_mutex_unlock(&s->lock);
+		store_damaged(s, r, res);
 		return res;
 	}
 	r->name_dirty = false;
@@ -146,16 +159,19 @@ void store_sync_all(struct store *s)
 
 	while ((r = next_dirty(s, &from, &file)) != NULL) {
 		struct err err = {0};
-		if (store_sync(s, r, &file, &err) < 0) {
+		if (store_sync(s, r, &file, &err) < 0)
 			log_error("sync: %s", err_message(&err));
-			store_damaged(s, r);
-		}
 		store_release(s, r);
 	}
 	any = journal_stale(s);
 	for (size_t i = 0; any && i < s->n_disks; i++) {
+		struct disk *disk = &s->disks[i];
 		struct err err = {0};
-		if (disk_begin(s, &s->disks[i], false, &err) < 0)
-			log_error("disk %s: journal: %s", s->disks[i].dir, err_message(&err));
+		int res = disk->failed ? 0 : disk_begin(s, disk, false, &err);
+		if (res < 0)
+			log_error("disk %s: journal: %s", disk->dir, err_message(&err));
+		pthread_mutex_lock(&s->lock);
+		disk_error(s, disk, res, "begin its journal anew", true);
+		pthread_mutex_unlock(&s->lock);
 	}
 }

@@ -8,116 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "chunkserver/store.h"
-#include "common/cleanup.h"
-#include "common/clock.h"
-#include "common/crc.h"
-#include "common/log.h"
-
-enum { BITS = 20, CHUNK = 0x1234 };
-
-static char root[64], disk[96];
-static struct store *store;
-static struct io_faulty faulty;
-static unsigned damage_reports;
-
-static void on_damaged(void *arg, const struct wire_have *have)
-{
-	damage_reports++;
-}
-
-static int open_store(struct err *err)
-{
-	char *dirs[] = {disk};
-	struct store_options o = {.io = &faulty.io, .dirs = dirs, .n_dirs = 1,
-				  .damaged = on_damaged};
-	return store_open(&o, &store, err);
-}
-
-static int setup(void **state)
-{
-	struct err err = {0};
-
-	log_setup("test", LOG_ERROR);
-	snprintf(root, sizeof(root), "%s/cairn-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR")
-									     : "/tmp");
-	assert_non_null(mkdtemp(root));
-	snprintf(disk, sizeof(disk), "%s/disk", root);
-	io_faulty_init(&faulty, &io_real);
-	damage_reports = 0;
-	if (open_store(&err) != 0)
-		fail_msg("%s", err.text);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	char cmd[128];
-
-	if (store)
-		store_close(store);
-	store = NULL;
-	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", root);
-	return system(cmd);
-}
-
-/* As after kill -9: what the store would have said at a clean stop is not said. */
-static void crash(void)
-{
-	char cmd[400];
-	struct err err = {0};
-
-	/* The journal as it is now survives; the clean stop writes another one. */
-	snprintf(cmd, sizeof(cmd), "cp '%s/journal' '%s/journal.kept'", disk, root);
-	assert_int_equal(system(cmd), 0);
-	store_close(store);
-	snprintf(cmd, sizeof(cmd), "cp '%s/journal.kept' '%s/journal'", root, disk);
-	assert_int_equal(system(cmd), 0);
-	if (open_store(&err) != 0)
-		fail_msg("%s", err.text);
-}
-
-static int write_block(uint32_t block, uint8_t fill, struct err *err)
-{
-	uint8_t data[BLOCK_BYTES], sum[4];
-	struct replica *r;
-	struct chunk_file f;
-	bool torn;
-	int res = store_acquire(store, CHUNK, 1, BITS, deadline_in(1000), &r, &f, err);
-
-	if (res < 0)
-		return res;
-	memset(data, fill, sizeof(data));
-	crc_sums(sum, data, 0, sizeof(data));
-	res = store_will_write(store, r, err);
-	if (res == 0) {
-		res = chunk_file_write(&f, data, block * BLOCK_BYTES, BLOCK_BYTES, sum, &torn, err);
-		store_did_write(store, r);
-	}
-	store_release(store, r);
-	return res;
-}
-
-static int read_block(uint32_t version, uint32_t block, uint8_t *ret_fill, struct err *err)
-{
-	uint8_t data[BLOCK_BYTES], sum[4];
-	struct replica *r;
-	struct chunk_file f;
-	size_t len;
-	int res = store_acquire(store, CHUNK, version, 0, deadline_in(1000), &r, &f, err);
-
-	if (res < 0)
-		return res;
-	res = chunk_file_read(&f, block * BLOCK_BYTES, BLOCK_BYTES, data, sum, &len, err);
-	*ret_fill = len ? data[0] : 0;
-	store_release(store, r);
-	return res;
-}
+#include "tests/unit/store_fixture.h"
 
 static void test_versions_and_absence(void **state)
 {
@@ -170,31 +63,6 @@ static void test_a_crash_makes_open_chunks_suspect(void **state)
 	store_sync_all(store);
 	crash();
 	assert_int_equal(read_block(2, 0, &fill, &err), 0);
-}
-
-/* Bytes at a place of the chunk's data, behind the store's back. */
-static void overwrite(uint32_t version, uint32_t offset, const char *bytes)
-{
-	char path[200], name[64];
-	int fd;
-
-	format_name_put(name, CHUNK, version);
-	snprintf(path, sizeof(path), "%s/chunks/%s", disk, name);
-	fd = open(path, O_WRONLY);
-	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, bytes, strlen(bytes), format_data_offset(BITS) + offset),
-			 strlen(bytes));
-	close(fd);
-}
-
-static uint8_t flags_now(void)
-{
-	_cleanup_free_ struct wire_have *list = NULL;
-	size_t n;
-
-	assert_int_equal(store_list(store, &list, &n), 0);
-	assert_int_equal(n, 1);
-	return list[0].flags;
 }
 
 /* Another replica, which has block 1 whole and nothing else. */
@@ -422,20 +290,87 @@ static void test_faults_are_answers(void **state)
 							   .eno = EIO, .match = "journal"});
 	assert_int_equal(write_block(0, 7, &err), ERR_IO);
 	assert_int_equal(faulty.fired[journal], 1);
-	assert_int_equal(read_block(1, 0, &fill, &err), 0);
-	assert_int_equal(fill, 0);
 	/* A full disk says so, and what was there stays good. */
 	faulty.n_faults = 0;
 	store_close(store);
 	assert_int_equal(open_store(&err), 0);
-	assert_int_equal(write_block(0, 7, &err), 0);
+	assert_int_equal(write_chunk(CHUNK + 1, 1, 0, 7, &err), 0);
 	full = io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 1, .sticky = true,
 							.eno = ENOSPC, .match = "chunks/"});
-	assert_int_equal(write_block(1, 8, &err), ERR_NOSPC);
+	assert_int_equal(write_chunk(CHUNK + 1, 1, 1, 8, &err), ERR_NOSPC);
 	assert_true(faulty.fired[full] >= 1);
 	faulty.n_faults = 0;
-	assert_int_equal(read_block(1, 0, &fill, &err), 0);
+	assert_int_equal(read_chunk(CHUNK + 1, 1, 0, &fill, &err), 0);
 	assert_int_equal(fill, 7);
+}
+
+static int begin_copy(uint32_t version, uint8_t fill, struct store_copy *ret)
+{
+	uint8_t data[BLOCK_BYTES], sum[4];
+	struct err err = {0};
+	struct chunk_file f;
+	bool torn;
+
+	assert_int_equal(store_copy_begin(store, CHUNK, version, BLOCK_BYTES, ret, &err), 0);
+	assert_int_equal(chunk_file_create(&faulty.io, ret->path, CHUNK, BITS, &f, &err), 0);
+	memset(data, fill, sizeof(data));
+	crc_sums(sum, data, 0, sizeof(data));
+	assert_int_equal(chunk_file_write(&f, data, 0, BLOCK_BYTES, sum, &torn, &err), 0);
+	chunk_file_close(&f);
+	return 0;
+}
+
+static void test_a_late_copy_undoes_nothing(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 2, .new_version = 3,
+					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state answer;
+	struct store_copy one, two, three, four;
+	struct err err = {0};
+	uint8_t fill;
+
+	/* Two copies of one version, each on its own: the one that ends last came too late. */
+	begin_copy(2, 1, &one);
+	begin_copy(2, 2, &two);
+	assert_string_not_equal(one.path, two.path);
+	assert_int_equal(store_install(store, CHUNK, 2, &two, &err), 0);
+	assert_int_equal(store_install(store, CHUNK, 2, &one, &err), ERR_CHUNK_VERSION);
+	assert_int_equal(read_block(2, 0, &fill, &err), 0);
+	assert_int_equal(fill, 2);
+	/* A write since then counts, and so does a raise. */
+	begin_copy(2, 3, &three);
+	assert_int_equal(write_chunk(CHUNK, 2, 0, 9, &err), 0);
+	assert_int_equal(store_install(store, CHUNK, 2, &three, &err), ERR_CHUNK_VERSION);
+	begin_copy(3, 3, &four);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), 0);
+	assert_int_equal(store_install(store, CHUNK, 3, &four, &err), ERR_CHUNK_VERSION);
+	assert_int_equal(store_install(store, CHUNK, 2, &three, &err), ERR_CHUNK_VERSION);
+	assert_int_equal(read_block(3, 0, &fill, &err), 0);
+	assert_int_equal(fill, 9);
+	/* What is begun after them is wanted. */
+	begin_copy(3, 4, &four);
+	assert_int_equal(store_install(store, CHUNK, 3, &four, &err), 0);
+	assert_int_equal(read_block(3, 0, &fill, &err), 0);
+	assert_int_equal(fill, 4);
+}
+
+static void test_a_copy_that_cannot_be_put_in_place_leaves_nothing(void **state)
+{
+	_cleanup_free_ struct wire_have *list = NULL;
+	struct store_copy copy;
+	struct err err = {0};
+	unsigned fault;
+	uint8_t fill;
+	size_t n;
+
+	begin_copy(1, 1, &copy);
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_RENAME, .nth = 1,
+							 .eno = ENOSPC, .match = ".new"});
+	assert_int_equal(store_install(store, CHUNK, 1, &copy, &err), ERR_NOSPC);
+	assert_int_equal(faulty.fired[fault], 1);
+	assert_int_equal(store_list(store, &list, &n), 0);
+	assert_int_equal(n, 0);
+	assert_int_equal(read_block(1, 0, &fill, &err), ERR_NO_CHUNK);
 }
 
 static void test_deletion_spares_newer(void **state)
@@ -494,6 +429,8 @@ int main(void)
 		T(test_ranges),
 		T(test_a_check_answers_only_what_stands_still),
 		T(test_faults_are_answers),
+		T(test_a_late_copy_undoes_nothing),
+		T(test_a_copy_that_cannot_be_put_in_place_leaves_nothing),
 		T(test_deletion_spares_newer),
 		T(test_disks_are_guarded),
 #undef T
