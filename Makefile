@@ -26,7 +26,7 @@ V ?=
 Q := $(if $(V),,@)
 
 LIBS_common := -lisal -lcrypto -linih
-LIBS_master := -lraft -luv -lleveldb
+LIBS_master := -lraft -luv -lleveldb -ljansson
 LIBS_chunkserver :=
 LIBS_client :=
 LIBS_fuse = $(shell pkg-config --libs fuse3)

@@ -48,11 +48,20 @@ struct store {
 
 /* ---- reads ---- */
 
+static bool is_locked(const char *error)
+{
+	return strncmp(error, "IO error: lock ", 15) == 0;
+}
+
+/* LevelDB tells what happened in words only. */
 static int store_failed(struct err *err, const char *what, char *reason)
 {
-	err_set(err, ERR_IO, "%s: %s", what, reason);
+	int code = is_locked(reason) ? ERR_BUSY
+		   : strncmp(reason, "Corruption", 10) == 0 ? ERR_CORRUPT : ERR_IO;
+
+	err_set(err, code, "%s: %s", what, reason);
 	leveldb_free(reason);
-	return ERR_IO;
+	return code;
 }
 
 static int base_get(void *ctx, struct slice key, struct buf *ret)
@@ -89,16 +98,18 @@ static int base_iter_open(void *ctx, struct slice start, void **ret)
 
 static int base_iter_row(void *iter, struct slice *ret_key, struct slice *ret_value)
 {
+	char *error = NULL;
 	size_t len;
 
-	if (!leveldb_iter_valid(iter)) {
-		char *error = NULL;
-		leveldb_iter_get_error(iter, &error);
-		if (!error)
-			return 0;
+	/* LevelDB steps over a block that does not read and goes on with the next one: what follows
+	 * is no answer to anything. */
+	leveldb_iter_get_error(iter, &error);
+	if (error) {
 		leveldb_free(error);
 		return ERR_CORRUPT;
 	}
+	if (!leveldb_iter_valid(iter))
+		return 0;
 	ret_key->data = (const uint8_t *)leveldb_iter_key(iter, &len);
 	ret_key->len = (uint32_t)len;
 	ret_value->data = (const uint8_t *)leveldb_iter_value(iter, &len);
@@ -123,11 +134,6 @@ const struct state_base *store_base(struct store *s)
 
 /* ---- life ---- */
 
-static bool is_locked(const char *error)
-{
-	return strncmp(error, "IO error: lock ", 15) == 0;
-}
-
 static leveldb_t *db_open(const leveldb_options_t *options, const char *dir, char **error)
 {
 	int64_t give_up = deadline_in(STORE_LOCK_WAIT_MS);
@@ -142,7 +148,8 @@ static leveldb_t *db_open(const leveldb_options_t *options, const char *dir, cha
 	}
 }
 
-int store_open(const char *dir, int64_t cache_bytes, struct store **ret, struct err *err)
+int store_open(const char *dir, enum store_mode mode, int64_t cache_bytes, struct store **ret,
+	       struct err *err)
 {
 	struct store *s = calloc(1, sizeof(*s));
 	char *error = NULL;
@@ -160,7 +167,8 @@ int store_open(const char *dir, int64_t cache_bytes, struct store **ret, struct 
 	s->filter = leveldb_filterpolicy_create_bloom(STORE_BLOOM_BITS);
 	s->read = leveldb_readoptions_create();
 	s->write = leveldb_writeoptions_create();
-	leveldb_options_set_create_if_missing(s->options, 1);
+	leveldb_options_set_create_if_missing(s->options, mode != STORE_EXISTING);
+	leveldb_options_set_error_if_exists(s->options, mode == STORE_NEW);
 	leveldb_options_set_paranoid_checks(s->options, 1);
 	leveldb_options_set_cache(s->options, s->cache);
 	leveldb_options_set_filter_policy(s->options, s->filter);
@@ -218,25 +226,39 @@ static void batch_row(void *arg, struct slice key, struct slice value)
 		leveldb_writebatch_delete(batch, (const char *)key.data, key.len);
 }
 
+/* NULL, or LevelDB's reason: leveldb_free() it. */
+static char *write_frozen(struct store *s, const struct state *st)
+{
+	leveldb_writebatch_t *batch = leveldb_writebatch_create();
+	char *error = NULL;
+
+	state_frozen_visit(st, batch_row, batch);
+	FAULT_POINT(MASTER_STORE_WRITE, "");
+	leveldb_write(s->db, s->write, batch, &error);
+	FAULT_POINT(MASTER_STORE_WRITTEN, "");
+	leveldb_writebatch_destroy(batch);
+	return error;
+}
+
+int store_write(struct store *s, const struct state *st, struct err *err)
+{
+	char *error = write_frozen(s, st);
+	return error ? store_failed(err, "writing the database", error) : 0;
+}
+
 static void *store_thread(void *arg)
 {
 	struct store *s = arg;
 
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
-		leveldb_writebatch_t *batch;
-		char *error = NULL;
+		char *error;
 		while ((!s->batch || s->batch_done) && !s->stopping)
 			pthread_cond_wait(&s->wake, &s->lock);
 		if (!s->batch || s->batch_done)
 			break;
 		pthread_mutex_unlock(&s->lock);
-		batch = leveldb_writebatch_create();
-		state_frozen_visit(s->batch, batch_row, batch);
-		FAULT_POINT(MASTER_STORE_WRITE, "");
-		leveldb_write(s->db, s->write, batch, &error);
-		FAULT_POINT(MASTER_STORE_WRITTEN, "");
-		leveldb_writebatch_destroy(batch);
+		error = write_frozen(s, s->batch);
 		pthread_mutex_lock(&s->lock);
 		if (error)
 			snprintf(s->failure, sizeof(s->failure), "%s", error);

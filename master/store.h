@@ -11,13 +11,22 @@
 
 struct store;
 
-/* Opens (creating if missing) the database in `dir`. Errors name dir and LevelDB's reason; a
- * database that another process keeps open for some seconds more is refused. */
-int store_open(const char *dir, int64_t cache_bytes, struct store **ret, struct err *err);
+enum store_mode {
+	STORE_MAKE,	/* made if it is missing */
+	STORE_EXISTING, /* refused if it is missing */
+	STORE_NEW,	/* refused if it is there */
+};
+/* Opens the database in `dir`. Errors name dir and LevelDB's reason: ERR_CORRUPT for damage, ERR_BUSY
+ * for a database that another process keeps open for some seconds more, else ERR_IO. */
+int store_open(const char *dir, enum store_mode mode, int64_t cache_bytes, struct store **ret,
+	       struct err *err);
 /* Stops the thread (after a write in progress) and closes. NULL is fine. */
 void store_close(struct store *s);
 
 const struct state_base *store_base(struct store *s);
+
+/* For programs without a loop, instead of the thread: writes the frozen level of st, synced. */
+int store_write(struct store *s, const struct state *st, struct err *err);
 
 /* Starts the thread. `written` is called on it after each batch (also a failed one): it wakes the
  * loop. `applied`: the index that the database holds now. */
