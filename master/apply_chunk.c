@@ -365,6 +365,7 @@ int apply_chunk_raised(struct apply *a, const struct cmd_chunk_raised *m, struct
 	done = row;
 	done.version = m->new_version;
 	done.pending_version = 0;
+	done.flags &= (uint8_t)~CHUNK_RESTORED;
 	done.cut = CHUNK_LENGTH_KEEP;
 	done.n_joining = 0;
 	done.n_members = 0;

@@ -54,6 +54,12 @@ static const struct conf_option master_option_rows[] = {
 	 "check the database of a master that does not run: exit status 0 it is sound, 1 something "
 	 "is wrong (a line for each), 2 it could not be checked"},
 	{"json", CONF_BOOL, &master.o.json, "no", 0, 0, "with --check: output for programs"},
+	{"export", CONF_STRING, &master.o.export_file, NULL, 0, 0,
+	 "write the database of a master that does not run to this file (-: standard output)"},
+	{"import", CONF_STRING, &master.o.import_file, NULL, 0, 0,
+	 "make the database from such a file or one of `cairn backup` (-: standard input), in an "
+	 "empty data_dir; the master then keeps all that servers have and it does not know, until "
+	 "`cairn hold off`"},
 	{0},
 };
 static const struct conf master_conf = {
@@ -307,6 +313,8 @@ static int open_state(struct master *m, struct err *err)
 	snprintf(db, sizeof(db), "%s/db", m->o.data_dir);
 	r = make_dir(m->o.data_dir, err);
 	if (r == 0)
+		r = offline_unfinished(&m->o, err);
+	if (r == 0)
 		r = make_dir(db, err);
 	if (r == 0)
 		r = store_open(db, STORE_MAKE, m->o.cache_bytes, &m->store, err);
@@ -374,8 +382,8 @@ int main(int argc, char **argv)
 		log_setup(m->o.name, level);
 		r = fault_setup(m->o.name, &err);
 	}
-	if (r == 0 && m->o.check)
-		return offline_check(&m->o);
+	if (r == 0 && offline_wanted(&m->o))
+		return offline_run(&m->o);
 	if (r == 0)
 		r = auth_key_load(m->o.key_file, &m->key, &err);
 	if (r == 0) {
@@ -386,7 +394,7 @@ int main(int argc, char **argv)
 		r = open_log(m, &err);
 	if (r < 0) {
 		log_error("%s", err_message(&err));
-		return m->o.check ? OFFLINE_FAILED : 1;
+		return offline_wanted(&m->o) ? OFFLINE_FAILED : 1;
 	}
 	uv_run(m->loop, UV_RUN_DEFAULT);
 	raise_free_all(m);

@@ -18,6 +18,7 @@ struct master_options {
 	int64_t raise_timeout_ms, repair_delay_ms, repair_max, repair_per_server, max_connections;
 	int64_t balance_threshold, balance_max;
 	bool check, json;
+	char *export_file, *import_file;
 };
 
 /* A client session's clock: everything else of it is in the state. */

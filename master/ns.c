@@ -86,7 +86,8 @@ int ns_dir_empty(struct state *st, uint64_t inode)
 void ns_chunk(uint64_t chunk, uint64_t index, const struct row_chunk *row, struct wire_chunk *ret)
 {
 	*ret = (struct wire_chunk){.index = index, .id = chunk, .version = row->version,
-				   .flags = row->flags, .n_replicas = row->n_members};
+				   .flags = row->flags & CHUNK_WRITTEN,
+				   .n_replicas = row->n_members};
 	for (unsigned i = 0; i < row->n_members; i++) {
 		ret->replicas[i].server = row->members[i].server;
 		ret->replicas[i].part = row->members[i].part;

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "common/backup.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "master/master.h"
@@ -104,4 +105,80 @@ int offline_check(const struct master_options *o)
 	buf_release(&f.lines);
 	r = f.wrong < 0 ? OFFLINE_FAILED : f.wrong > 0 ? OFFLINE_WRONG : OFFLINE_SOUND;
 	return fflush(stdout) == 0 ? r : OFFLINE_FAILED;
+}
+
+/* ---- export ---- */
+
+static int export_rows(struct store *store, const struct row_meta *meta, const char *path,
+		       struct backup_info *ret, struct err *err)
+{
+	const struct state_base *base = store_base(store);
+	struct backup_info info = {.applied = meta->applied};
+	struct backup_writer w;
+	struct slice key, value;
+	void *view;
+	int r;
+
+	if (meta->cluster.len != UUID_BYTES)
+		return err_set(err, ERR_CORRUPT, "the database has no cluster id");
+	memcpy(info.cluster, meta->cluster.data, UUID_BYTES);
+	r = store_view_open(store, &view);
+	if (r < 0)
+		return err_set(err, r, "%s", err_text(r));
+	r = backup_create(&w, path, &info, err);
+	while (r == 0) {
+		int more = base->iter_row(view, &key, &value);
+		if (more <= 0) {
+			r = more < 0 ? err_set(err, more, "reading the database: %s",
+					       err_text(more)) : 0;
+			break;
+		}
+		r = backup_put(&w, key, value, err);
+		base->iter_next(view);
+	}
+	base->iter_close(view);
+	if (r == 0)
+		r = backup_finish(&w, err);
+	*ret = w.info;
+	backup_release(&w);
+	return r;
+}
+
+int offline_export(const struct master_options *o)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct store *store = NULL;
+	struct state *st = NULL;
+	struct backup_info info = {0};
+	struct row_meta meta;
+	struct err err = {0};
+	int r = offline_open(o, &store, &st, &meta, &backing, &err);
+
+	if (r == 0)
+		r = export_rows(store, &meta, o->export_file, &info, &err);
+	state_free(st);
+	store_close(store);
+	if (r < 0) {
+		log_error("%s: not exported: %s", o->export_file, err_message(&err));
+		return OFFLINE_FAILED;
+	}
+	log_info("%s: %" PRIu64 " rows, the state after entry %" PRIu64 "; later ones, if any, are "
+		 "in the log only", o->export_file, info.rows, info.applied);
+	return OFFLINE_SOUND;
+}
+
+/* ---- which ---- */
+
+bool offline_wanted(const struct master_options *o)
+{
+	return o->check || o->export_file || o->import_file;
+}
+
+int offline_run(const struct master_options *o)
+{
+	if (o->check + (o->export_file != NULL) + (o->import_file != NULL) > 1) {
+		log_error("--check, --export and --import: one at a time");
+		return OFFLINE_FAILED;
+	}
+	return o->check ? offline_check(o) : o->export_file ? offline_export(o) : offline_import(o);
 }

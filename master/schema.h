@@ -55,6 +55,7 @@ enum {
 	DENTRIES_PER_HASH_MAX = 8,
 	HASH_KEY_BYTES = 16,
 	UUID_BYTES = 16,
+	CHUNK_RESTORED = 128, /* of row_chunk.flags, in the state only */
 	COOKIE_FIRST = 3, /* smaller readdir cookies: 0 start, 1 ".", 2 ".." */
 	SCHEMA_KEY_BYTES_MAX = 9 + XATTR_NAME_BYTES_MAX,
 };
@@ -106,11 +107,12 @@ enum {
 	F(u32, server)         \
 	F(u8, part)
 /* inode, index: the file it was made for (a hint for reports). cut: the length of a pending
- * truncation, CHUNK_LENGTH_KEEP for none. joining: servers that a pending raise adds: they hold
+ * truncation, CHUNK_LENGTH_KEEP for none. CHUNK_RESTORED: imported and not changed since; a replica
+ * of a higher version is of the time after the backup and may be taken over (CHUNK_ADOPT). joining: servers that a pending raise adds: they hold
  * no valid replica before it is confirmed. */
 #define ROW_CHUNK(F, S, A, V)                     \
 	F(u32, version)                           \
-	F(u8, flags) /* CHUNK_WRITTEN */          \
+	F(u8, flags) /* CHUNK_WRITTEN, CHUNK_RESTORED */ \
 	F(u32, refs)                              \
 	F(u32, policy)                            \
 	F(u8, chunk_bits)                         \

@@ -274,7 +274,8 @@ int state_iter_open(struct state *st, struct slice prefix, struct slice start,
 		return state_failed(st, ERR_NOMEM);
 	assert(prefix.len <= sizeof(it->prefix.bytes));
 	it->st = st;
-	memcpy(it->prefix.bytes, prefix.data, prefix.len);
+	if (prefix.len)
+		memcpy(it->prefix.bytes, prefix.data, prefix.len);
 	it->prefix.len = prefix.len;
 	if (start.len == 0)
 		start = key_slice(&it->prefix);

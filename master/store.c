@@ -25,7 +25,7 @@ struct store {
 	leveldb_options_t *options;
 	leveldb_cache_t *cache;
 	leveldb_filterpolicy_t *filter;
-	leveldb_readoptions_t *read;
+	leveldb_readoptions_t *read, *scan; /* scan: leaves the cache alone */
 	leveldb_writeoptions_t *write;
 	struct state_base base;
 
@@ -127,6 +127,15 @@ static void base_iter_close(void *iter)
 	leveldb_iter_destroy(iter);
 }
 
+int store_view_open(struct store *s, void **ret)
+{
+	leveldb_iterator_t *it = leveldb_create_iterator(s->db, s->scan);
+
+	leveldb_iter_seek_to_first(it);
+	*ret = it;
+	return 0;
+}
+
 const struct state_base *store_base(struct store *s)
 {
 	return &s->base;
@@ -166,6 +175,7 @@ int store_open(const char *dir, enum store_mode mode, int64_t cache_bytes, struc
 	s->cache = leveldb_cache_create_lru((size_t)cache_bytes);
 	s->filter = leveldb_filterpolicy_create_bloom(STORE_BLOOM_BITS);
 	s->read = leveldb_readoptions_create();
+	s->scan = leveldb_readoptions_create();
 	s->write = leveldb_writeoptions_create();
 	leveldb_options_set_create_if_missing(s->options, mode != STORE_EXISTING);
 	leveldb_options_set_error_if_exists(s->options, mode == STORE_NEW);
@@ -174,6 +184,8 @@ int store_open(const char *dir, enum store_mode mode, int64_t cache_bytes, struc
 	leveldb_options_set_filter_policy(s->options, s->filter);
 	leveldb_options_set_write_buffer_size(s->options, STORE_WRITE_BUFFER_BYTES);
 	leveldb_readoptions_set_verify_checksums(s->read, 1);
+	leveldb_readoptions_set_verify_checksums(s->scan, 1);
+	leveldb_readoptions_set_fill_cache(s->scan, 0);
 	leveldb_writeoptions_set_sync(s->write, 1);
 	s->db = db_open(s->options, dir, &error);
 	if (error) {
@@ -186,6 +198,16 @@ int store_open(const char *dir, enum store_mode mode, int64_t cache_bytes, struc
 	}
 	*ret = s;
 	return 0;
+}
+
+int store_remove(const char *dir, struct err *err)
+{
+	leveldb_options_t *options = leveldb_options_create();
+	char *error = NULL;
+
+	leveldb_destroy_db(options, dir, &error);
+	leveldb_options_destroy(options);
+	return error ? store_failed(err, "removing a database", error) : 0;
 }
 
 void store_close(struct store *s)
@@ -206,6 +228,7 @@ void store_close(struct store *s)
 	leveldb_filterpolicy_destroy(s->filter);
 	leveldb_cache_destroy(s->cache);
 	leveldb_readoptions_destroy(s->read);
+	leveldb_readoptions_destroy(s->scan);
 	leveldb_writeoptions_destroy(s->write);
 	pthread_cond_destroy(&s->wake);
 	pthread_cond_destroy(&s->durable_moved);

@@ -25,6 +25,13 @@ void store_close(struct store *s);
 
 const struct state_base *store_base(struct store *s);
 
+/* The database as it is now, whatever is written later: to be read with store_base()'s iter_row,
+ * iter_next and iter_close. What is read does not push other blocks out of the cache. */
+int store_view_open(struct store *s, void **ret);
+
+/* Removes a database; absent is no error. */
+int store_remove(const char *dir, struct err *err);
+
 /* For programs without a loop, instead of the thread: writes the frozen level of st, synced. */
 int store_write(struct store *s, const struct state *st, struct err *err);
 
