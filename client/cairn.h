@@ -237,6 +237,21 @@ CAIRN_API void cairn_status_free(struct cairn_status *status);
  * nothing new. Done when `members` of its status is 0. -ENOENT: there is no such server. */
 CAIRN_API int cairn_server_drain(struct cairn *fs, uint32_t server, bool drain);
 
+/* ---- recovery ---- */
+
+struct cairn_backup_info {
+	uint64_t applied; /* the log entry that it is the state after */
+	uint64_t rows, bytes;
+};
+/* Writes the metadata as the master has it on disk now to a local file ("-": standard output), while
+ * the master goes on; `cairn-master --import` restores it. The file is whole and on stable storage
+ * when this returns 0, and not there otherwise. -EBUSY: other backups are being taken. */
+CAIRN_API int cairn_backup(struct cairn *fs, const char *path, struct cairn_backup_info *ret);
+
+/* While the cluster is held (after an import it is), nothing is deleted from servers that the
+ * metadata does not know. */
+CAIRN_API int cairn_hold(struct cairn *fs, bool on);
+
 #ifdef __cplusplus
 }
 #endif

@@ -128,6 +128,29 @@ static int64_t sooner(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+static int master_connect(struct master *m, const char *addr, int64_t deadline_ms,
+			  struct conn **ret, struct err *err)
+{
+	int r = conn_dial(addr, m->key, ROLE_CLIENT, m->name,
+			  sooner(deadline_in(m->connect_ms), deadline_ms), ret, err);
+
+	if (r == 0 && (*ret)->peer_role != ROLE_MASTER) {
+		conn_free(*ret);
+		r = err_set(err, ERR_WRONG_CLUSTER, "this is not a master");
+	}
+	return r;
+}
+
+int master_dial(struct master *m, int64_t deadline_ms, struct conn **ret, struct err *err)
+{
+	char addr[ADDR_BYTES_MAX];
+
+	pthread_mutex_lock(&m->lock);
+	memcpy(addr, m->addrs[m->current], ADDR_BYTES_MAX);
+	pthread_mutex_unlock(&m->lock);
+	return master_connect(m, addr, deadline_ms, ret, err);
+}
+
 /* addr: the master that was chosen, also on failure. */
 static int master_take(struct master *m, bool fresh, int64_t deadline_ms, struct conn **ret,
 		       bool *ret_pooled, char *addr, struct err *err)
@@ -138,14 +161,8 @@ static int master_take(struct master *m, bool fresh, int64_t deadline_ms, struct
 	if (r < 0)
 		return r;
 	*ret_pooled = c != NULL;
-	if (!c) {
-		r = conn_dial(addr, m->key, ROLE_CLIENT, m->name,
-			      sooner(deadline_in(m->connect_ms), deadline_ms), &c, err);
-		if (r == 0 && c->peer_role != ROLE_MASTER) {
-			conn_free(c);
-			r = err_set(err, ERR_WRONG_CLUSTER, "this is not a master");
-		}
-	}
+	if (!c)
+		r = master_connect(m, addr, deadline_ms, &c, err);
 	if (r < 0) {
 		master_leave(m);
 		return r;

@@ -38,6 +38,10 @@ int master_init(struct master *m, const char *list, const struct auth_key *key,
 /* No call may be in progress. */
 void master_release(struct master *m);
 
+/* A connection of the caller's own, to the master that answered last: for what goes on over several
+ * requests. conn_free() it. */
+int master_dial(struct master *m, int64_t deadline_ms, struct conn **ret, struct err *err);
+
 /* One request and its answer: 0, the master's failure, or (ERR_TIMEOUT and others that mean EIO)
  * no answer until the deadline, with "master HOST:PORT: reason". `fields` backs the slices in
  * ret. *ret_unsure (may be NULL): an attempt was sent and left without an answer, so that the

@@ -436,13 +436,15 @@ enum {
 	FSCK_PENDING = 4,  /* a change of members or length is under way */
 };
 /* The state as it is in LevelDB: start 1 opens a stable view for this connection, later calls go
- * on. rows: pairs of (u32 length, key), (u32 length, value). applied: the entry it is the state
- * of. */
+ * on; a view that is not asked for a minute is closed (ERR_STALE). ERR_BUSY: others are being
+ * taken. rows: pairs of (u32 length, key), (u32 length, value), keys rising. applied, cluster: the
+ * entry it is the state of, and whose state it is. */
 #define WIRE_BACKUP(F, S, A, V) F(u8, start)
 #define WIRE_BACKUP_REPLY(F, S, A, V) \
 	F(u64, applied)               \
 	F(u8, end)                    \
-	F(blob, rows)
+	F(blob, rows)                 \
+	F(blob, cluster)
 /* held: nothing that servers have and the state does not know is deleted. Set by an import, cleared
  * by an administrator. */
 #define WIRE_HOLD(F, S, A, V) F(u8, held)

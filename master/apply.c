@@ -64,6 +64,7 @@ OPID_OF(cmd_chunk_make)
 #define opid_cmd_server_register opid_none
 #define opid_cmd_server_set opid_none
 #define opid_cmd_hold opid_none
+#define opid_cmd_chunk_adopt opid_none
 
 /* The records are large (lists of chunks and groups): kept off the stack frame of the others. */
 #define APPLY_RUNNER(record, handler, reply_record)                                        \
@@ -108,6 +109,7 @@ APPLY_RUNNER(cmd_reclaim, apply_reclaim, cmd_closed)
 APPLY_RUNNER(cmd_server_register, apply_server_register, wire_cs_registered)
 APPLY_RUNNER(cmd_server_set, apply_server_set, wire_empty)
 APPLY_RUNNER(cmd_hold, apply_hold, wire_empty)
+APPLY_RUNNER(cmd_chunk_adopt, apply_chunk_adopt, wire_empty)
 
 static int apply_run(struct apply *a, uint16_t number, struct cursor *body,
 		     struct wire_opid *ret_id)
@@ -133,6 +135,7 @@ static int apply_run(struct apply *a, uint16_t number, struct cursor *body,
 	case CMD_NUMBER_SERVER_REGISTER: return run_apply_server_register(a, body, ret_id);
 	case CMD_NUMBER_SERVER_SET: return run_apply_server_set(a, body, ret_id);
 	case CMD_NUMBER_HOLD: return run_apply_hold(a, body, ret_id);
+	case CMD_NUMBER_CHUNK_ADOPT: return run_apply_chunk_adopt(a, body, ret_id);
 	default: return ERR_CORRUPT;
 	}
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 
 static int policy_copies(struct apply *a, uint32_t policy, uint32_t *ret)
 {
@@ -56,13 +57,19 @@ static int garbage_forget(struct apply *a, uint32_t server, uint64_t chunk)
 static int garbage_put(struct apply *a, uint32_t server, uint64_t chunk, uint32_t version,
 		       uint32_t grace_s)
 {
-	struct row_on_server row = {.version = version, .not_before = a->now};
-	int r = garbage_forget(a, server, chunk);
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_on_server row = {.version = version, .not_before = a->now}, old;
+	int r = state_get_row_on_server(a->st, key_garbage(server, chunk), &old, &backing);
 
+	if (r >= 0 && row.not_before.sec <= INT64_MAX - grace_s)
+		row.not_before.sec += grace_s;
+	/* Told of again: that gives it no more time. */
+	if (r == 1 && when_cmp(old.not_before, row.not_before) < 0)
+		row.not_before = old.not_before;
+	if (r >= 0)
+		r = garbage_forget(a, server, chunk);
 	if (r < 0)
 		return r;
-	if (row.not_before.sec <= INT64_MAX - grace_s)
-		row.not_before.sec += grace_s;
 	state_put_row_on_server(a->st, key_garbage(server, chunk), &row);
 	a->meta.garbage++;
 	a->res->garbage = true;
@@ -273,8 +280,10 @@ int chunk_cut(struct apply *a, uint64_t chunk, uint64_t length)
 		return r < 0 ? r : ERR_CORRUPT;
 	/* An unwritten chunk may still hold bytes of a write that was never completed. */
 	cut = row;
-	if (!row.pending_version)
+	if (!row.pending_version) {
 		cut.pending_version = row.version + 1;
+		cut.flags &= (uint8_t)~CHUNK_RESTORED;
+	}
 	if (length < row.cut)
 		cut.cut = length;
 	r = chunk_store(a, chunk, &row, &cut);
@@ -328,6 +337,7 @@ int apply_chunk_raise(struct apply *a, const struct cmd_chunk_raise *m, struct w
 					    m->members[i].server);
 	raised = row;
 	raised.pending_version = row.version + 1;
+	raised.flags &= (uint8_t)~CHUNK_RESTORED;
 	raised.n_joining = 0;
 	for (unsigned i = 0; i < m->n_joining; i++) {
 		_cleanup_buf_ struct buf backing = {0};
@@ -379,6 +389,37 @@ int apply_chunk_raised(struct apply *a, const struct cmd_chunk_raised *m, struct
 			done.members[done.n_members++] = m->members[i];
 	}
 	return chunk_store(a, m->chunk, &row, &done);
+}
+
+int apply_chunk_adopt(struct apply *a, const struct cmd_chunk_adopt *m, struct wire_empty *rep)
+{
+	struct row_chunk row, newer;
+	int r = chunk_get(a, m->chunk, &row);
+
+	if (r <= 0)
+		return r < 0 ? r : ERR_NO_CHUNK;
+	if (!a->meta.held || !(row.flags & CHUNK_RESTORED))
+		return apply_refuse(a, ERR_BUSY, "chunk %016llx was changed since the import, or "
+				    "nothing is held", (unsigned long long)m->chunk);
+	if (m->version <= row.version)
+		return apply_refuse(a, ERR_CHUNK_VERSION, "chunk %016llx is at version %u",
+				    (unsigned long long)m->chunk, row.version);
+	if (m->n_members == 0)
+		return ERR_INVAL;
+	newer = row;
+	newer.version = m->version;
+	newer.flags &= (uint8_t)~CHUNK_RESTORED;
+	newer.pending_version = 0;
+	newer.cut = CHUNK_LENGTH_KEEP;
+	newer.n_joining = newer.n_members = 0;
+	for (unsigned i = 0; i < m->n_members; i++) {
+		r = server_check(a, m->members[i].server);
+		if (r < 0)
+			return r;
+		if (!member_of(newer.members, newer.n_members, m->members[i].server))
+			newer.members[newer.n_members++] = m->members[i];
+	}
+	return chunk_store(a, m->chunk, &row, &newer);
 }
 
 /* ---- garbage, servers, policies ---- */

@@ -46,6 +46,7 @@ int apply_server_register(struct apply *a, const struct cmd_server_register *m,
 			  struct wire_cs_registered *rep);
 int apply_server_set(struct apply *a, const struct cmd_server_set *m, struct wire_empty *rep);
 int apply_hold(struct apply *a, const struct cmd_hold *m, struct wire_empty *rep);
+int apply_chunk_adopt(struct apply *a, const struct cmd_chunk_adopt *m, struct wire_empty *rep);
 
 /* A new chunk of the file at index, with `members`; its `c` row too. */
 int chunk_create(struct apply *a, uint64_t inode, const struct row_inode *file, uint64_t index,

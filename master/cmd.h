@@ -80,6 +80,12 @@ enum { CMD_GARBAGE_MAX = 400 };
 	F(u32, server)             \
 	F(u8, flags)
 #define CMD_HOLD(F, S, A, V) F(u8, held)
+/* While held: a chunk that was not changed since the import (CHUNK_RESTORED) takes over a higher
+ * version that `members` have; what was pending then is settled by it. */
+#define CMD_CHUNK_ADOPT(F, S, A, V) \
+	F(u64, chunk)               \
+	F(u32, version)             \
+	V(row_member, members, REPLICAS_MAX)
 
 #define CMD_RECORDS(R)                              \
 	R(cmd_head, CMD_HEAD)                       \
@@ -103,7 +109,8 @@ enum { CMD_GARBAGE_MAX = 400 };
 	R(cmd_reclaim, CMD_RECLAIM)                 \
 	R(cmd_server_register, CMD_SERVER_REGISTER) \
 	R(cmd_server_set, CMD_SERVER_SET)           \
-	R(cmd_hold, CMD_HOLD)
+	R(cmd_hold, CMD_HOLD)                       \
+	R(cmd_chunk_adopt, CMD_CHUNK_ADOPT)
 CMD_RECORDS(RECORD_DECLARE)
 
 /* C(number, NAME, command record, reply record). Numbers are in logs on disk: never reused.
@@ -130,7 +137,8 @@ CMD_RECORDS(RECORD_DECLARE)
 	C(24, RECLAIM, cmd_reclaim, cmd_closed)                         \
 	C(25, SERVER_REGISTER, cmd_server_register, wire_cs_registered)         \
 	C(26, SERVER_SET, cmd_server_set, wire_empty)                           \
-	C(27, HOLD, cmd_hold, wire_empty)
+	C(27, HOLD, cmd_hold, wire_empty)                                       \
+	C(28, CHUNK_ADOPT, cmd_chunk_adopt, wire_empty)
 
 enum cmd_number {
 #define CMD_X_ENUM(number, NAME, record, reply) CMD_NUMBER_##NAME = number,

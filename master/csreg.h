@@ -55,6 +55,9 @@ struct cs {
 	int64_t down_ms;   /* while it is not up: when it was last, or this master started */
 	unsigned tries;	   /* registrations since it was up last */
 	bool deleting;	   /* a CHUNK_DELETE is under way */
+	/* garbage.c: where its walk goes on; the soonest it came by that is not due; not before. */
+	uint64_t garbage_next;
+	int64_t garbage_soonest_s, garbage_rest_ms;
 	/* Copies for repair and balance under way: from it, to it. */
 	unsigned feeding, filling;
 	uint8_t find_seen; /* repair_find.c: what was known of it in the last tick */

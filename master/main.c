@@ -46,6 +46,8 @@ static const struct conf_option master_option_rows[] = {
 	 "difference of fullness, in percent, from which chunks are moved; 0: never"},
 	{"balance_max", CONF_INT, &master.o.balance_max, "2", 0, 1000,
 	 "chunks moved at once, for balance or failure domains"},
+	{"garbage_grace", CONF_TIME, &master.o.garbage_grace_ms, "1h", 0, 864000000,
+	 "how long a replica of an unknown chunk is kept before it is deleted"},
 	{"max_connections", CONF_INT, &master.o.max_connections, "4096", 4, 1000000,
 	 "connections at once"},
 	{"log_level", CONF_STRING, &master.o.log_level, "info", 0, 0, "error, warn, info or debug"},
@@ -126,7 +128,7 @@ static void on_flush(uv_prepare_t *prepare)
 	struct master *m = prepare->data;
 
 	store_push(m);
-	if (m->ready && !m->stopping && m->repair.due)
+	if (m->ready && !m->stopping && m->repair.due && hold_open(m))
 		repair_pick(m);
 	if (m->server)
 		server_pause(m->server, state_active_bytes(m->st) > ACTIVE_BYTES_MAX);
@@ -154,6 +156,7 @@ static void on_gone(void *arg, struct peer *peer)
 {
 	struct cs *cs = peer->owner;
 
+	rpc_recovery_gone(&master, peer);
 	if (!cs)
 		return;
 	log_warn("chunkserver %s (%u): connection lost", cs->addr, cs->id);
@@ -176,9 +179,13 @@ static void on_tick(uv_timer_t *timer)
 	csreg_tick(&m->servers);
 	if (!m->ready)
 		return;
+	session_tick(m);
+	hold_tick(m);
+	if (!hold_open(m))
+		return;
 	raise_tick(m);
 	rpc_client_tick(m);
-	session_tick(m);
+	rpc_recovery_tick(m);
 	repair_tick(m);
 }
 
@@ -252,7 +259,9 @@ static void serve(struct master *m)
 			addr, &err) < 0)
 		fatal(err_message(&err));
 	m->ready = true;
-	if (raise_resume(m) < 0)
+	if (hold_start(m) < 0)
+		fatal("reading the state failed");
+	if (hold_open(m) && raise_resume(m) < 0)
 		fatal("reading the pending raises failed");
 	if (state_get_row_policy(m->st, key_policy(0), &row, &backing) == 1 &&
 	    row.copies != policy.copies)
@@ -399,6 +408,8 @@ int main(int argc, char **argv)
 	uv_run(m->loop, UV_RUN_DEFAULT);
 	raise_free_all(m);
 	rpc_client_free(m);
+	rpc_recovery_free(m);
+	hold_free(m);
 	repair_free(m);
 	session_free_all(m);
 	csreg_free(&m->servers);

@@ -5,6 +5,7 @@
 #include <uthash.h>
 
 #include "master/csreg.h"
+#include "master/hold.h"
 #include "master/ns.h"
 #include "master/raise.h"
 #include "master/repair.h"
@@ -17,6 +18,7 @@ struct master_options {
 	int64_t replicas, heartbeat_ms, dead_after_ms, session_ttl_ms, cache_bytes;
 	int64_t raise_timeout_ms, repair_delay_ms, repair_max, repair_per_server, max_connections;
 	int64_t balance_threshold, balance_max;
+	int64_t garbage_grace_ms;
 	bool check, json;
 	char *export_file, *import_file;
 };
@@ -44,6 +46,8 @@ struct master {
 	struct csreg servers;
 	struct raise_table raises;
 	struct session_clock *sessions;
+	struct hold hold;
+	struct backup_view *backups; /* rpc_recovery.c */
 	struct call *parked; /* rpc_client.c */
 	uint64_t applied;     /* index of the last entry applied */
 	unsigned in_flight;   /* proposals not answered */
@@ -75,6 +79,12 @@ bool rpc_admin_message(struct master *m, struct peer *peer, const struct wire_he
 		       struct slice fields);
 void rpc_client_tick(struct master *m);
 void rpc_client_free(struct master *m);
+/* rpc_recovery.c: hold and backups. False: it is no such message. */
+bool rpc_recovery_message(struct master *m, struct peer *peer, const struct wire_header *h,
+			  struct slice fields);
+void rpc_recovery_gone(struct master *m, struct peer *peer);
+void rpc_recovery_tick(struct master *m);
+void rpc_recovery_free(struct master *m);
 /* Enters the servers of the state, as down. */
 int rpc_cs_load(struct master *m, struct err *err);
 void rpc_cs_message(struct master *m, struct peer *peer, const struct wire_header *h,

@@ -13,9 +13,6 @@ enum {
 	LOOKED_AT_MAX = 256, /* of those that wait, in a tick */
 	PICK_MAX = 256,	     /* of those that are ready */
 	PICK_BUSY_MAX = 16,  /* so many in vain are enough */
-	/* Long: a deletion given up here would still be done there, some time later, to a replica
-	 * that may be wanted again by then. A server that hangs loses its link first. */
-	GARBAGE_MS = 600000,
 };
 
 /* ---- how a chunk stands ---- */
@@ -413,65 +410,6 @@ void repair_free(struct master *m)
 	repair_queue_free(&m->repair.queue);
 }
 
-/* ---- garbage ---- */
-
-struct deletion {
-	struct master *m;
-	struct cmd_garbage cmd; /* what was asked for, to be confirmed */
-};
-
-static void deletion_done(void *arg, int code, struct slice fields)
-{
-	struct deletion *d = arg;
-	struct cs *cs = csreg_find(&d->m->servers, d->cmd.server);
-
-	if (cs)
-		cs->deleting = false;
-	if (code == 0) {
-		for (unsigned i = 0; i < d->cmd.n_have; i++)
-			csreg_mark(&d->m->servers, d->cmd.have[i].id, d->cmd.server, 0);
-		master_propose_quietly(d->m, CMD_NUMBER_GARBAGE, &d->cmd);
-		d->m->garbage_due = true; /* there may be more */
-	}
-	free(d);
-}
-
-static bool garbage_collect(struct master *m, struct cs *cs)
-{
-	struct key prefix = key_prefix(key_garbage(cs->id, 0), 5);
-	_cleanup_buf_ struct buf list = {0};
-	struct deletion *d = calloc(1, sizeof(*d));
-	struct wire_chunk_delete req;
-	struct state_iter *it;
-	struct slice key, value;
-
-	if (!d)
-		return false;
-	*d = (struct deletion){.m = m, .cmd = {.server = cs->id, .done = 1}};
-	if (state_iter_open(m->st, key_slice(&prefix), (struct slice){0}, &it) < 0) {
-		free(d);
-		return false;
-	}
-	while (d->cmd.n_have < CMD_GARBAGE_MAX && state_iter_next(it, &key, &value) == 1) {
-		struct wire_have *have = &d->cmd.have[d->cmd.n_have++];
-		have->id = get_be64(key.data + 5);
-		have->version = UINT32_MAX;
-		WIRE_LIST_PUT(wire_have, &list, have);
-	}
-	state_iter_close(it);
-	req.have = buf_slice(&list);
-	if (d->cmd.n_have == 0 || buf_status(&list) < 0) {
-		free(d);
-		return false;
-	}
-	cs->deleting = true;
-	if (cs_call(&m->servers, cs, OP_CHUNK_DELETE, &req, GARBAGE_MS, deletion_done, d) < 0) {
-		cs->deleting = false;
-		free(d);
-	}
-	return true;
-}
-
 /* ---- removed files with many chunks ---- */
 
 static void reclaim_done(struct master *m, void *arg, struct apply_result *result)
@@ -504,18 +442,11 @@ static void reclaim_next(struct master *m)
 
 void repair_tick(struct master *m)
 {
-	struct cs *cs, *next;
 	bool whole_second = m->ticks % (1000 / MASTER_TICK_MS) == 0;
 
 	if (m->reclaim_due || whole_second)
 		reclaim_next(m);
-	if (m->garbage_due || whole_second) {
-		m->garbage_due = false;
-		HASH_ITER(hh, m->servers.by_id, cs, next) {
-			if (cs_up(cs) && !cs->deleting)
-				garbage_collect(m, cs);
-		}
-	}
+	garbage_tick(m);
 	repair_find_tick(m);
 	wake_waiting(m);
 	repair_pick(m);

@@ -125,6 +125,8 @@ void repair_now(struct master *m, uint64_t chunk);
 /* The same for what a walk came by: no more urgent than it was. */
 void repair_look(struct master *m, uint64_t chunk);
 void repair_free(struct master *m);
+/* garbage.c */
+void garbage_tick(struct master *m);
 /* repair_find.c: one step of the walk. */
 void repair_find_tick(struct master *m);
 /* balance.c: chunks are moved for the failure domains' and the disks' sake, when nothing waits. */

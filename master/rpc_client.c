@@ -756,6 +756,12 @@ static void client_handle(struct call *c, struct slice fields)
 	call_fail(c, ERR_PROTOCOL, "not a request of clients");
 }
 
+/* Before a restored master is open: see master/hold.h. */
+static bool answered_while_waiting(uint16_t op)
+{
+	return op == OP_SESSION_OPEN || op == OP_SESSION_PING || op == OP_SESSION_CLOSE;
+}
+
 void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
 			struct slice fields)
 {
@@ -765,6 +771,10 @@ void rpc_client_message(struct master *m, struct peer *peer, const struct wire_h
 		peer_close(peer, "sent a reply to nothing");
 		return;
 	}
-	if (!rpc_admin_message(m, peer, h, fields))
+	if (rpc_admin_message(m, peer, h, fields) || rpc_recovery_message(m, peer, h, fields))
+		return;
+	if (!hold_open(m) && !answered_while_waiting(h->op))
+		call_fail(&c, ERR_NOT_LEADER, "a restored master waits for the chunkservers");
+	else
 		client_handle(&c, fields);
 }

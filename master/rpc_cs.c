@@ -200,6 +200,9 @@ static void replica_stray(struct master *m, struct cs *cs, const struct wire_hav
 		repair_now(m, have->id);
 		return;
 	}
+	/* Nobody knows what an unknown one is: there is time to find out. */
+	if (!row)
+		cmd.grace_s = (uint32_t)(m->o.garbage_grace_ms / 1000);
 	if (state_get(m->st, key_slice(&garbage), &g) == 0)
 		master_propose_quietly(m, CMD_NUMBER_GARBAGE, &cmd);
 }
@@ -210,7 +213,7 @@ static void replica_check(struct master *m, struct cs *cs, const struct wire_hav
 	struct row_chunk row;
 	int r = state_get_row_chunk(m->st, key_chunk(have->id), &row, &backing);
 
-	if (r < 0)
+	if (r < 0 || hold_report(m, cs, have, marks_for(have), r == 1 ? &row : NULL))
 		return;
 	if (r == 0) {
 		replica_stray(m, cs, have, NULL);
@@ -448,7 +451,7 @@ static void on_chain_fault(struct master *m, struct peer *peer, const struct wir
 	csreg_blame(&m->servers, req.server, req.reason);
 	if (state_get_row_chunk(m->st, key_chunk(req.chunk), &row, &backing) == 1 &&
 	    row.version == req.version && !row.pending_version && is_member(&row, req.server) &&
-	    row.n_members > 1)
+	    row.n_members > 1 && hold_open(m))
 		raise_start(m, req.chunk, req.server, NULL, NULL);
 	peer_reply(peer, h, &empty);
 }

@@ -107,7 +107,7 @@ enum {
 	F(u32, server)         \
 	F(u8, part)
 /* inode, index: the file it was made for (a hint for reports). cut: the length of a pending
- * truncation, CHUNK_LENGTH_KEEP for none. CHUNK_RESTORED: imported and not changed since; a replica
+ * truncation, CHUNK_LENGTH_KEEP for none. CHUNK_RESTORED: imported, no raise was begun since; a replica
  * of a higher version is of the time after the backup and may be taken over (CHUNK_ADOPT). joining: servers that a pending raise adds: they hold
  * no valid replica before it is confirmed. */
 #define ROW_CHUNK(F, S, A, V)                     \

@@ -21,6 +21,10 @@ static const struct command commands[] = {
 	{"status", "", "state of the master and of each server", cmd_status},
 	{"drain", "[--wait|--cancel] SERVER", "empty a server (its number, address or uuid)",
 	 cmd_drain},
+	{"backup", "FILE", "write the metadata to a local file (for cairn-master --import)",
+	 cmd_backup},
+	{"hold", "on|off", "after an import: whether what the metadata does not know is kept",
+	 cmd_hold},
 	{"local", "up|down|status|env DIR [options]", "a whole cluster on this machine",
 	 cmd_local},
 };

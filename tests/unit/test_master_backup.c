@@ -206,6 +206,62 @@ static void test_what_an_import_makes_of_a_state(void **state)
 	state_free(sample.st);
 }
 
+static int adopt(struct state *st, uint64_t index, const struct cmd_chunk_adopt *m)
+{
+	_cleanup_buf_ struct buf entry = {0};
+	struct apply_result result;
+	int status;
+
+	assert_int_equal(cmd_put(&entry, CMD_NUMBER_CHUNK_ADOPT, (struct when){0}, m), 0);
+	assert_int_equal(apply_entry(st, index, buf_slice(&entry), &result, NULL), 0);
+	status = result.status;
+	apply_result_release(&result);
+	return status;
+}
+
+static void test_newer_versions_are_taken_over_once(void **state)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct cmd_chunk_adopt m = {.chunk = SAMPLE_FEW, .version = 7, .n_members = 3,
+				    .members = {{.server = 4}, {.server = 3}, {.server = 4}}};
+	struct cmd_hold off = {.held = 0};
+	struct sample after;
+	struct row_chunk row;
+	struct state *st;
+
+	sample_new(&sample);
+	assert_int_equal(adopt(sample.st, sample.index + 1, &m), ERR_BUSY); /* not imported */
+	st = imported();
+	m.version = 1;
+	assert_int_equal(adopt(st, 1, &m), ERR_CHUNK_VERSION);
+	m.version = 7;
+	m.members[0].server = 99999;
+	assert_int_equal(adopt(st, 2, &m), ERR_INVAL);
+	m.members[0].server = 4;
+	assert_int_equal(adopt(st, 3, &m), 0);
+	assert_sound(st);
+	assert_int_equal(state_get_row_chunk(st, key_chunk(SAMPLE_FEW), &row, &backing), 1);
+	assert_int_equal(row.version, 7);
+	assert_int_equal(row.n_members, 2);
+	assert_int_equal(row.members[0].server, 4);
+	/* It is this state's own now. */
+	m.version = 8;
+	assert_int_equal(adopt(st, 4, &m), ERR_BUSY);
+	/* What was pending in the backup was settled by what the servers did since. */
+	m = (struct cmd_chunk_adopt){.chunk = SAMPLE_WHOLE, .version = 2, .n_members = 1,
+				     .members = {{.server = 1}}};
+	assert_int_equal(adopt(st, 5, &m), 0);
+	assert_int_equal(state_get_row_chunk(st, key_chunk(SAMPLE_WHOLE), &row, &backing), 1);
+	assert_int_equal(row.pending_version, 0);
+	assert_sound(st);
+	after = (struct sample){.st = st, .index = 5};
+	sample_apply(&after, CMD_NUMBER_HOLD, &off);
+	m.chunk = SAMPLE_BIG_CHUNK + CHUNKS_FREED_MAX; /* still there: being freed */
+	assert_int_equal(adopt(st, 7, &m), ERR_BUSY);
+	state_free(st);
+	state_free(sample.st);
+}
+
 static void test_a_backup_without_its_first_row(void **state)
 {
 	struct import im = {0};
@@ -291,6 +347,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_files_are_refused),
 		cmocka_unit_test(test_rows_must_rise),
 		cmocka_unit_test(test_what_an_import_makes_of_a_state),
+		cmocka_unit_test(test_newer_versions_are_taken_over_once),
 		cmocka_unit_test(test_a_backup_without_its_first_row),
 		cmocka_unit_test(test_import_check_export),
 	};
