@@ -116,7 +116,8 @@ void replica_text(const struct replica *r, struct wire_have *ret)
 	*ret = (struct wire_have){.id = r->chunk, .version = r->version,
 				  .flags = (uint8_t)((r->unclean ? HAVE_UNCLEAN : 0) |
 						     (r->damaged ? HAVE_DAMAGED : 0) |
-						     (r->torn ? HAVE_TORN : 0))};
+						     (r->torn ? HAVE_TORN : 0) |
+						     (r->in_doubt ? HAVE_IN_DOUBT : 0))};
 }
 
 int replica_open(struct store *s, struct replica *r, struct err *err)
@@ -390,11 +391,19 @@ int store_wait_committed(struct store *s, struct replica *r, uint32_t first, uin
 
 void store_in_doubt(struct store *s, struct range *range)
 {
+	struct wire_have have;
+	bool doubt;
+
 	pthread_mutex_lock(&s->lock);
-	if (range->replica)
+	doubt = range->replica && !range->replica->in_doubt;
+	if (doubt) {
 		range->replica->in_doubt = true;
+		replica_text(range->replica, &have);
+	}
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
+	if (doubt) /* nobody else may know: without a raise it serves no reads any more */
+		s->o.damaged(s->o.arg, &have);
 }
 
 void store_damaged(struct store *s, struct replica *r, int code)

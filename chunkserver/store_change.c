@@ -103,6 +103,11 @@ static int raise_begin(struct store *s, const struct wire_chunk_raise *req, int6
 			res = err_set(err, ERR_CHUNK_VERSION,
 				      "chunk %016llx is here at v%u, not v%u",
 				      (unsigned long long)req->chunk, r->version, req->version);
+		/* The raise ended before: who sends this does not know that, or sent it long ago.
+		 * Its cut would take what was written since. */
+		if (res == 0 && r->version == req->new_version && r->changed != r->raised)
+			res = err_set(err, ERR_CHUNK_VERSION, "chunk %016llx v%u is in use",
+				      (unsigned long long)req->chunk, r->version);
 		if (res == 0)
 			end_ranges(r);
 		if (res == 0 && r->lost) {
@@ -146,15 +151,16 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req,
 	pthread_mutex_lock(&s->lock);
 	if (renamed)
 		r->version = req->new_version;
-	r->changed = ++s->changes;
+	r->changed = r->raised = ++s->changes;
 	replica_error(s, r, res);
 	if (res == 0 && r->lost)
 		res = replica_open(s, r, err); /* says which disk has failed */
 	if (res == 0) {
 		r->dirty = r->name_dirty = r->in_doubt = false;
 		r->damaged = r->damaged && bad > 0;
-		/* Torn, it is compared once more if the master forgets what it knew. */
-		r->unclean = r->torn = r->torn && bad > 0;
+		/* Not settled, it is compared once more if the master forgets what it knew. */
+		r->torn = r->torn && bad > 0;
+		r->unclean = r->torn || (r->unclean && !(req->flags & RAISE_SETTLE));
 	}
 	let_go(s, r);
 	pthread_mutex_unlock(&s->lock);
@@ -343,7 +349,7 @@ int store_install(struct store *s, uint64_t chunk, uint32_t version,
 		replica_close(s, r);
 		r->disk = to_disk;
 		r->version = version;
-		r->changed = ++s->changes;
+		r->changed = r->raised = ++s->changes;
 		r->lost = r->io_error = r->making = false;
 		r->unclean = r->torn = r->damaged = r->in_doubt = false;
 		r->dirty = r->name_dirty = false;

@@ -40,6 +40,7 @@ struct replica {
 	bool name_dirty; /* its directory entry is not synced */
 	uint64_t writes; /* counted, to see whether one came during a sync */
 	uint64_t changed; /* store.changes at the last write, raise or copy */
+	uint64_t raised;  /* the same, at the last raise or copy */
 	struct range *ranges;
 	UT_hash_handle hh;
 };

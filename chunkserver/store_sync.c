@@ -1,6 +1,7 @@
 #include "chunkserver/store_priv.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "common/log.h"
 
@@ -86,6 +87,18 @@ struct keep {
 	struct disk *disk;
 };
 
+/* Whether a crash now would leave in question what the replica has: bytes that are not synced, or a
+ * write, synced or not, that the rest of the chain may not have. */
+static bool must_be_named(const struct replica *r)
+{
+	const struct range *x;
+
+	DL_FOREACH(r->ranges, x)
+		if (x->applied)
+			return true;
+	return r->dirty || r->writers > 0 || r->unclean || r->in_doubt;
+}
+
 /* The journal's next content. `journaled` follows it, so it is settled under the same lock. */
 static int keep_dirty(void *arg, struct journal_names *ret)
 {
@@ -101,7 +114,7 @@ static int keep_dirty(void *arg, struct journal_names *ret)
 	HASH_ITER(hh, keep->s->replicas, r, next) {
 		if (res < 0 || r->disk != keep->disk)
 			continue;
-		if (r->dirty || r->writers > 0 || r->unclean)
+		if (must_be_named(r))
 			ret->items[ret->n++] = (struct journal_record){
 				.kind = JOURNAL_OPEN, .chunk = r->chunk, .version = r->version};
 		else
@@ -145,7 +158,7 @@ static bool journal_stale(struct store *s)
 
 	pthread_mutex_lock(&s->lock);
 	HASH_ITER(hh, s->replicas, r, next)
-		stale |= r->journaled && !r->dirty && r->writers == 0;
+		stale |= r->journaled && !must_be_named(r);
 	pthread_mutex_unlock(&s->lock);
 	return stale;
 }

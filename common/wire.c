@@ -207,8 +207,7 @@ static uint64_t wire_mix(uint64_t x)
 
 uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags)
 {
-	uint64_t state = (uint64_t)version << 8 |
-			 (flags & (HAVE_UNCLEAN | HAVE_DAMAGED | HAVE_TORN));
+	uint64_t state = (uint64_t)version << 8 | flags;
 	return wire_mix(wire_mix(id) ^ state);
 }
 

@@ -180,6 +180,7 @@ enum {
 	HAVE_UNCLEAN = 1, /* was open at a crash: must be compared with the other replicas */
 	HAVE_DAMAGED = 2, /* checksum mismatch or unreadable */
 	HAVE_TORN = 4,	  /* with UNCLEAN: blocks that were being written then do not verify */
+	HAVE_IN_DOUBT = 8, /* has a write that the others may not have; a raise settles it */
 };
 
 /* The chunks with first_id <= id < first_id + REPORT_RANGE_IDS. */
@@ -190,7 +191,7 @@ enum {
 enum { REPORT_RANGE_IDS = 4096, REPORT_RANGES_MAX = 1024 };
 
 /* One chunk's share in a range's digest: a range's digest is the XOR over its chunks. Both sides
- * compute it; of the flags HAVE_UNCLEAN, HAVE_DAMAGED and HAVE_TORN enter. */
+ * compute it; all flags enter: the master's own are 0. */
 uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags);
 
 /* ---- messages ---- */
@@ -358,13 +359,16 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 #define WIRE_CHUNK_REPLY(F, S, A, V) \
 	S(wire_attr, attr)           \
 	S(wire_chunk, chunk)
-/* Bytes offset .. end-1 were committed on their chunks: the size becomes at least `end`. */
+/* Bytes offset .. end-1 were committed on their chunks: the size becomes at least `end`. chunks: the
+ * ids of those that were written to, in the order of the file: another one may be there by now, and
+ * that one was not written. */
 #define WIRE_WROTE(F, S, A, V) \
 	S(wire_opid, id)       \
 	S(wire_cred, cred)     \
 	F(u64, inode)          \
 	F(u64, offset)         \
-	F(u64, end)
+	F(u64, end)            \
+	A(u64, chunks, WROTE_CHUNKS_MAX)
 /* A client or a chain member could not use a member of a chunk. */
 #define WIRE_CHUNK_FAULT(F, S, A, V) \
 	F(u64, chunk)                \

@@ -76,6 +76,7 @@ enum {
 	MARK_DAMAGED = 2, /* missing, unreadable or of an old version: no source for others */
 	MARK_STALE = 4,	  /* of a server that is no member: an old replica, cheap to bring up to date */
 	MARK_TORN = 8,	  /* with UNCLEAN: blocks that were being written then do not verify */
+	MARK_IN_DOUBT = 16, /* as good as any, but serves no reads before a raise */
 };
 struct mark {
 	struct { uint64_t chunk; uint64_t server; } key;

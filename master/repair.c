@@ -25,8 +25,8 @@ static void examine_member(struct master *m, uint64_t chunk, uint32_t server, st
 
 	c->up += up;
 	c->live += up && !(marks & MARK_DAMAGED);
-	c->marked += up && (marks & (MARK_UNCLEAN | MARK_DAMAGED));
-	c->sound += up && !(marks & (MARK_UNCLEAN | MARK_DAMAGED));
+	c->marked += up && (marks & ~MARK_STALE);
+	c->sound += up && !(marks & ~MARK_STALE);
 	c->expected |= csreg_expected(&m->servers, server);
 	if ((cs && cs->draining) || csreg_lost(&m->servers, server, m->o.repair_delay_ms))
 		c->leaving[c->n_leaving++] = server;

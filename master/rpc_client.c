@@ -102,7 +102,7 @@ void rpc_client_free(struct master *m)
 static bool replica_usable(struct master *m, uint64_t chunk, uint32_t server)
 {
 	return !cs_absent(&m->servers, csreg_find(&m->servers, server)) &&
-	       !(csreg_marked(&m->servers, chunk, server) & (MARK_UNCLEAN | MARK_DAMAGED));
+	       !(csreg_marked(&m->servers, chunk, server) & ~MARK_STALE);
 }
 
 static void chunk_addresses(struct master *m, struct wire_chunk *chunk)
@@ -140,7 +140,7 @@ static void chunk_for_read(struct master *m, struct wire_chunk *chunk)
 /* How a chunk's members are now. */
 struct members {
 	unsigned usable, up, sound; /* sound: up, and not known to be damaged */
-	unsigned unclean;	    /* up, to be compared */
+	unsigned doubtful;	    /* up and sound, to be compared */
 	uint32_t down;		    /* one that is down or does not answer, or 0 */
 	bool expected;		    /* one is not up but (re)starting */
 };
@@ -158,9 +158,9 @@ static struct members members_of(struct master *m, const struct wire_chunk *chun
 			continue;
 		}
 		r.up++;
-		r.usable += !(marks & (MARK_UNCLEAN | MARK_DAMAGED));
+		r.usable += !(marks & ~MARK_STALE);
 		r.sound += !(marks & MARK_DAMAGED);
-		r.unclean += (marks & MARK_UNCLEAN) && !(marks & MARK_DAMAGED);
+		r.doubtful += (marks & ~MARK_STALE) && !(marks & MARK_DAMAGED);
 	}
 	return r;
 }
@@ -696,8 +696,8 @@ static void on_locate(struct call *c, struct slice fields)
 			call_park(c, fields);
 			return;
 		}
-		/* All were open at a crash: which of them counts is decided before one is read. */
-		if (members.usable == 0 && members.unclean > 0) {
+		/* All are in question: which of them counts is decided before one is read. */
+		if (members.usable == 0 && members.doubtful > 0) {
 			wait_for_raise(c, fields, rep.chunks[i].id, 0);
 			return;
 		}

@@ -156,7 +156,9 @@ static uint8_t marks_for(const struct wire_have *have)
 		return MARK_DAMAGED;
 	if (have->flags & HAVE_TORN)
 		return MARK_UNCLEAN | MARK_TORN;
-	return have->flags & HAVE_UNCLEAN ? MARK_UNCLEAN : 0;
+	if (have->flags & HAVE_UNCLEAN)
+		return MARK_UNCLEAN;
+	return have->flags & HAVE_IN_DOUBT ? MARK_IN_DOUBT : 0;
 }
 
 /* A replica that should be there and is not, or is not to be trusted: compared soon. */
@@ -233,8 +235,9 @@ static void replica_check(struct master *m, struct cs *cs, const struct wire_hav
 		replica_suspect(m, cs, have->id, MARK_DAMAGED, "checksum mismatch or unreadable");
 	else if (marks_for(have))
 		replica_suspect(m, cs, have->id, marks_for(have),
-				have->flags & HAVE_TORN ? "was open at a crash, blocks are torn"
-							: "was open at a crash");
+				have->flags & HAVE_TORN ? "was open at a crash, blocks are torn" :
+				have->flags & HAVE_UNCLEAN ? "was open at a crash" :
+				"has a write that others may not have");
 }
 
 /* ---- digests ---- */

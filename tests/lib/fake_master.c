@@ -257,7 +257,8 @@ int fake_raise(struct fake_replica *r, const struct wire_chunk_raise *req,
 	r->version = req->new_version;
 	r->epoch++;
 	r->raised = ++r->changes;
-	r->unclean = r->in_doubt = false;
+	r->unclean = r->unclean && !(req->flags & RAISE_SETTLE);
+	r->in_doubt = false;
 	r->damaged = r->damaged && fake_rotten(r);
 	state_of(r, ret);
 	return 0;
