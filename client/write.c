@@ -14,7 +14,6 @@
 #include "common/fault.h"
 
 enum {
-	WROTE_CHUNKS_MAX = 64,
 	/* How often a write may find its chunks replaced by other sessions' truncations. */
 	WRITE_AGAIN_MAX = 16,
 };
@@ -81,6 +80,8 @@ static int op_tell(struct write_op *op, uint64_t *ret_change, struct err *err)
 	struct wire_attr_reply rep;
 	int r;
 
+	for (unsigned i = 0; i < op->n_used; i++)
+		req.chunks[req.n_chunks++] = op->used[i].id;
 	client_cred(NULL, &req.cred);
 	FAULT_POINT(CLIENT_WRITE_DONE, "");
 	r = session_mutate(&op->fs->session, OP_WROTE, &req, &req.id, &rep, &fields,

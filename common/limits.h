@@ -22,6 +22,7 @@ enum {
 	CHUNK_BITS_MAX = 26,
 	CHUNK_BITS_DEFAULT = 26, /* 64 MiB */
 	REPLICAS_MAX = 8,
+	WROTE_CHUNKS_MAX = 64, /* written to by one write(2) of a client, at most */
 
 	/* Messages. */
 	FIELDS_BYTES_MAX = 1 << 20, /* fields section of a message */

@@ -292,21 +292,32 @@ int chunk_cut(struct apply *a, uint64_t chunk, uint64_t length)
 	return r;
 }
 
-int chunks_mark_written(struct apply *a, uint64_t inode, const struct row_inode *file,
-			uint64_t offset, uint64_t end)
+/* Whether the request says that this chunk was written to. One that names none means those that are
+ * there. */
+static bool wrote_names(const struct wire_wrote *req, uint64_t chunk)
 {
-	for (uint64_t index = offset >> file->chunk_bits;
-	     end > offset && index <= (end - 1) >> file->chunk_bits; index++) {
+	for (unsigned i = 0; i < req->n_chunks; i++)
+		if (req->chunks[i] == chunk)
+			return true;
+	return req->n_chunks == 0;
+}
+
+int chunks_mark_written(struct apply *a, const struct wire_wrote *req,
+			const struct row_inode *file)
+{
+	uint64_t index = req->offset >> file->chunk_bits;
+
+	for (; req->end > req->offset && index <= (req->end - 1) >> file->chunk_bits; index++) {
 		_cleanup_buf_ struct buf backing = {0};
 		struct row_file_chunk ref;
 		struct row_chunk row;
-		int r = state_get_row_file_chunk(a->st, key_file_chunk(inode, index), &ref,
+		int r = state_get_row_file_chunk(a->st, key_file_chunk(req->inode, index), &ref,
 						 &backing);
 		if (r == 1)
 			r = chunk_get(a, ref.chunk, &row);
 		if (r < 0)
 			return r;
-		if (r == 1 && !(row.flags & CHUNK_WRITTEN)) {
+		if (r == 1 && !(row.flags & CHUNK_WRITTEN) && wrote_names(req, ref.chunk)) {
 			row.flags |= CHUNK_WRITTEN;
 			state_put_row_chunk(a->st, key_chunk(ref.chunk), &row);
 		}

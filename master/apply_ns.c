@@ -5,7 +5,7 @@
 
 #include "common/cleanup.h"
 
-enum { FILE_CHUNKS_MARKED_MAX = 64, RENAME_DEPTH_MAX = 100000 };
+enum { RENAME_DEPTH_MAX = 100000 };
 
 /* ---- helpers ---- */
 
@@ -765,9 +765,9 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 		return ERR_FBIG;
 	if (req->end > req->offset &&
 	    ((req->end - 1) >> row.chunk_bits) - (req->offset >> row.chunk_bits) >=
-		    FILE_CHUNKS_MARKED_MAX)
+		    WROTE_CHUNKS_MAX)
 		return ERR_TOOBIG;
-	r = chunks_mark_written(a, req->inode, &row, req->offset, req->end);
+	r = chunks_mark_written(a, req, &row);
 	if (r < 0)
 		return r;
 	if (req->end > row.size)

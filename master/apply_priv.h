@@ -56,9 +56,9 @@ int chunk_create(struct apply *a, uint64_t inode, const struct row_inode *file, 
 int chunks_free_from(struct apply *a, uint64_t inode, uint64_t from, unsigned *budget);
 /* Leaves a raise pending that cuts the chunk to `length`. */
 int chunk_cut(struct apply *a, uint64_t chunk, uint64_t length);
-/* Marks the file's chunks that [offset, end) touches as written. */
-int chunks_mark_written(struct apply *a, uint64_t inode, const struct row_inode *file,
-			uint64_t offset, uint64_t end);
+/* Marks the file's chunks that [offset, end) touches as written: those that the request names. */
+int chunks_mark_written(struct apply *a, const struct wire_wrote *req,
+			const struct row_inode *file);
 
 /* ---- apply_session.c ---- */
 int apply_session_open(struct apply *a, const struct cmd_session_open *m,
