@@ -45,7 +45,9 @@ struct raise {
 	struct part parts[PARTS_MAX];
 	unsigned n_parts;
 	unsigned outstanding; /* calls and proposals that have not ended */
-	uint32_t drop;
+	uint32_t drop, source; /* source: whom the others copy from, in MEND */
+	unsigned unsure; /* rounds of MEND after which it was not clear who had failed */
+	bool blamed;	 /* in this one */
 	struct raise_plan plan;
 	bool filled; /* it began with FILL: for the joining servers' sake */
 	int64_t begun_ms;
@@ -164,15 +166,16 @@ static uint8_t marks_of(struct raise *x, uint32_t server)
 }
 
 /* Of those in `state` that can be copied from, the smaller the better: unmarked before unclean
- * before torn before absent (the chunk was never written) before damaged, then those that are sure
- * to answer. */
+ * before torn before absent (the chunk was never written) before damaged; those in doubt, which
+ * serve nobody before a raise, after others; then those that are sure to answer. */
 static unsigned source_rank(struct part *p, enum part_state state)
 {
-	unsigned marks = marks_of(p->raise, p->server);
+	unsigned marks = csreg_marked(&p->raise->m->servers, p->raise->chunk, p->server);
 
-	return (marks & MARK_DAMAGED ? 16 : 0) +
-	       (state == PART_GOOD && !p->answer.present ? 8 : 0) +
-	       (marks & MARK_TORN ? 4 : 0) + (marks & MARK_UNCLEAN ? 2 : 0) +
+	return (marks & MARK_DAMAGED ? 32 : 0) +
+	       (state == PART_GOOD && !p->answer.present ? 16 : 0) +
+	       (marks & MARK_TORN ? 8 : 0) + (marks & MARK_UNCLEAN ? 4 : 0) +
+	       (state == PART_IDLE && (marks & MARK_IN_DOUBT) ? 2 : 0) +
 	       (part_cs(p)->state == SERVER_SUSPECT ? 1 : 0);
 }
 
@@ -512,6 +515,30 @@ static void enter_confirm(struct raise *x)
 
 /* ---- MEND ---- */
 
+/* A copy between two members failed. Which of them is at fault is seen when both are asked again:
+ * to leave out the wrong one could cost the last good replica. */
+static void mend_failed(struct raise *x, const struct part *p, int code)
+{
+	log_warn("chunk %016llx v%u: server %u cannot be brought up to date from %u: %s",
+		 (unsigned long long)x->chunk, x->row.pending_version, p->server, x->source,
+		 err_text(code));
+	if (code == ERR_CHECKSUM || code == ERR_CORRUPT)
+		csreg_mark(&x->m->servers, x->chunk, x->source, MARK_DAMAGED);
+	else if (!err_is_transport(code))
+		return;
+	x->blamed |= !p->joining;
+}
+
+static void mend_ended(struct raise *x)
+{
+	if (!x->blamed || x->unsure >= RAISE_UNSURE_MAX) {
+		enter_confirm(x);
+		return;
+	}
+	x->unsure++;
+	retry_later(x, RAISE_RETRY_MS);
+}
+
 static void mend_done(void *arg, int code, struct slice fields)
 {
 	struct part *p = arg;
@@ -523,11 +550,9 @@ static void mend_done(void *arg, int code, struct slice fields)
 	p->state = code < 0 ? PART_FAILED : PART_GOOD;
 	p->mended = code == 0;
 	if (code < 0)
-		log_warn("chunk %016llx v%u: server %u cannot be brought up to date: %s",
-			 (unsigned long long)x->chunk, x->row.pending_version, p->server,
-			 err_text(code));
+		mend_failed(x, p, code);
 	if (--x->outstanding == 0)
-		enter_confirm(x);
+		mend_ended(x);
 }
 
 static bool same_answer(const struct part *a, const struct part *b)
@@ -558,7 +583,7 @@ static void mend(struct raise *x, struct part *p, const struct part *source)
 	    (p->state == PART_GOOD && same_answer(p, source) && (!p->marks || p->mended)))
 		return;
 	if (!source->answer.present && p->state == PART_GOOD) {
-		p->mended = true; /* never written: absent everywhere, so there is nothing to copy */
+		p->mended = true; /* never written: absent everywhere, there is nothing to copy */
 		return;
 	}
 	x->outstanding++;
@@ -570,16 +595,38 @@ static void mend(struct raise *x, struct part *p, const struct part *source)
 	}
 }
 
+/* No member has the chunk at its version, and it was never written: they have what a late first
+ * write left at an older one. That goes, and all begin with nothing. */
+static bool mend_from_nothing(struct raise *x)
+{
+	const struct part nothing = {0};
+	bool any = false;
+
+	for (unsigned i = 0; i < x->n_parts; i++)
+		any |= x->parts[i].state == PART_BEHIND && x->parts[i].asked;
+	if ((x->row.flags & CHUNK_WRITTEN) || !any)
+		return false;
+	x->source = 0;
+	x->blamed = false;
+	x->outstanding = 1;
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (x->parts[i].state == PART_BEHIND)
+			mend(x, &x->parts[i], &nothing);
+	if (--x->outstanding == 0)
+		mend_ended(x);
+	return true;
+}
+
 static void enter_mend(struct raise *x)
 {
 	struct part *source = best_source(x, PART_GOOD);
 
 	FAULT_POINT(MASTER_RAISE_MEND, "");
-	/* A chunk that was never written may be absent on members that count. One that has something
-	 * of it comes before them, whatever is held against it. */
+	/* A chunk that was never written may be absent on members that count. One that has
+	 * something of it comes before them, whatever is held against it. */
 	if (source && !source->answer.present && any_marked(x))
 		source = NULL;
-	if (!source && !better_may_come(x) && ask_marked(x))
+	if (!source && !better_may_come(x) && (ask_marked(x) || mend_from_nothing(x)))
 		return;
 	x->phase = PHASE_MEND;
 	if (!source) {
@@ -588,12 +635,14 @@ static void enter_mend(struct raise *x)
 		retry_later(x, RAISE_RETRY_MS);
 		return;
 	}
+	x->source = source->server;
+	x->blamed = false;
 	x->outstanding = 1;
 	for (unsigned i = 0; i < x->n_parts; i++)
 		if (&x->parts[i] != source)
 			mend(x, &x->parts[i], source);
 	if (--x->outstanding == 0)
-		enter_confirm(x);
+		mend_ended(x);
 }
 
 /* ---- ASK ---- */

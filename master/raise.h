@@ -36,6 +36,7 @@ enum {
 	RAISE_RETRY_MS = 1000,
 	RAISE_MEND_MS = 60000,	/* the chunk cannot be used meanwhile */
 	RAISE_FILL_MS = 600000, /* nobody waits; a server that hangs loses its link first */
+	RAISE_UNSURE_MAX = 2,	/* rounds, until one that others could not reach is left out */
 	RAISE_PATIENCE = 10,	/* repair_delays, until what one member has after a crash counts */
 };
 

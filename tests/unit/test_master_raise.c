@@ -613,6 +613,34 @@ static void test_who_joins_an_unwritten_chunk_brings_nothing_old(void **unused)
 	assert_false(fakes[3].replica.present);
 }
 
+/* A first write that came late has left its bytes at an older version. (Simulation, seed 1794.) */
+static void test_nobody_has_an_unwritten_chunk_at_its_version(void **unused)
+{
+	unwrite();
+	for (unsigned s = 1; s <= 3; s++)
+		fakes[s].replica.version = 0;
+	start(0);
+	settle();
+	assert_int_equal(ended, 0);
+	assert_story("1:raise v1>2; 2:raise v1>2; 3:raise v1>2; 1:delete; 2:delete; 3:delete; ");
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+	assert_false(fakes[1].replica.present);
+}
+
+/* The others are not left out for it. (Simulation, seed 12662.) */
+static void test_a_source_that_cannot_be_read_is_not_the_truth(void **unused)
+{
+	fakes[1].replica.block[0] = 8;
+	fakes[1].replica.rotten[0] = true;
+	start(0);
+	settle();
+	run(2000);
+	assert_int_equal(ended, 0);
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+	for (unsigned s = 1; s <= 3; s++)
+		assert_int_equal(fakes[s].replica.block[0], written);
+}
+
 static void test_a_mark_that_comes_late_stays(void **unused)
 {
 	start(0);
@@ -1064,6 +1092,8 @@ int main(void)
 		TEST(test_a_silent_member_is_waited_for_before_an_unclean_one_counts),
 		TEST(test_what_one_has_of_an_unwritten_chunk_comes_before_nothing),
 		TEST(test_who_joins_an_unwritten_chunk_brings_nothing_old),
+		TEST(test_nobody_has_an_unwritten_chunk_at_its_version),
+		TEST(test_a_source_that_cannot_be_read_is_not_the_truth),
 		TEST(test_a_mark_that_comes_late_stays),
 		TEST(test_a_cut_reaches_all_and_ends_the_copying),
 		TEST(test_a_second_cut_during_the_first),
