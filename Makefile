@@ -48,7 +48,7 @@ FAULT_PROGRAMS := $(OUT)/tests/checker \
 	$(patsubst tests/fault/%.c,$(OUT)/tests/%,$(wildcard tests/fault/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help run stop deps test-deps test test-unit test-cluster unit-tests cluster-programs \
+.PHONY: all help run stop deps test-deps test test-unit test-sim test-cluster unit-tests cluster-programs \
 	fuzzers fuzz fuzz-smoke-build check-deps install clean
 all: $(PROGRAMS) $(LIBRARIES)
 help:
@@ -101,6 +101,9 @@ word2 = $(word 2,$(subst _, ,$(notdir $(1))))
 $(OUT)/tests/test_%: $(OBJ)/tests/unit/test_%.o $$(OBJ)/lib$$(call word2,$$@).a $(OBJ)/libcommon.a
 	$(call LINK,$(LIBS_$(call word2,$@)) -lcmocka)
 $(OUT)/tests/test_master_raise $(OUT)/tests/test_master_repair: $(OBJ)/tests/lib/fake_master.o
+SIM_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/sim/*.c)) $(OBJ)/tests/lib/fake_master.o
+$(OUT)/tests/sim: $(SIM_OBJ) $(OBJ)/libmaster.a $(OBJ)/libcommon.a
+	$(call LINK,$(LIBS_master))
 $(CLUSTER_PROGRAMS): $(OUT)/tests/%: $(OBJ)/tests/cluster/%.o $(OBJ)/libclient.a $(OBJ)/libcommon.a
 	$(call LINK,)
 $(filter-out %/checker,$(FAULT_PROGRAMS)): $(OUT)/tests/%: $(OBJ)/tests/fault/%.o \
@@ -134,12 +137,15 @@ stop:
 
 ## make test    install what is missing, build, run every test; the last line counts them
 test: test-deps
-	@$(MAKE) -s all unit-tests cluster-programs
+	@$(MAKE) -s all unit-tests $(OUT)/tests/sim cluster-programs
 	@$(MAKE) -s fuzz-smoke-build
-	@bash tests/run.sh $(OUT) deps unit fuzz cluster
+	@bash tests/run.sh $(OUT) deps unit sim fuzz cluster
 ## make test-unit, make test-cluster    parts of it; SANITIZER=address,undefined or thread for either
 test-unit: unit-tests
 	@bash tests/run.sh $(OUT) unit
+## make test-sim    the simulation of the master's decisions: SEED, SEEDS, STEPS, SECONDS, TRACE=1
+test-sim: $(OUT)/tests/sim
+	@bash tests/run.sh $(OUT) sim
 test-cluster: all cluster-programs
 	@bash tests/run.sh $(OUT) cluster
 cluster-programs: $(CLUSTER_PROGRAMS) $(FAULT_PROGRAMS)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests and adds up: tests/run.sh DIR [unit] [cluster] [fuzz] [deps]. DIR holds the programs.
+# Runs tests and adds up: tests/run.sh DIR [unit] [cluster] [sim] [fuzz] [deps]. DIR holds the programs.
 # The last line is "N passed, N failed"; the exit status is 1 if any failed.
 set -u
 dir=$(cd "$1" && pwd)
@@ -45,6 +45,14 @@ run_cluster() {
 	done
 }
 
+# Seeds from SEED on; each is one history.
+run_sim() {
+	SEEDS=${SEEDS:-2500} timeout 900 "$dir/tests/sim" >"$out" 2>&1
+	local r=$?
+	tail -25 "$out"
+	if [ $r = 0 ]; then note sim 1 0; else note sim 0 1; fi
+}
+
 run_fuzz() {
 	for t in "$dir"/fuzz/fuzz_*; do
 		[ -x "$t" ] || continue
@@ -57,6 +65,7 @@ for what in "$@"; do
 	case $what in
 	unit) run_unit ;;
 	cluster) run_cluster ;;
+	sim) run_sim ;;
 	fuzz) run_fuzz ;;
 	deps) if sh tools/check-deps.sh; then note check-deps 1 0; else note check-deps 0 1; fi ;;
 	esac
