@@ -4,6 +4,7 @@
  *     DIR/cairn-disk            identity: text, see below
  *     DIR/lock                  flock(2)ed while a chunkserver uses the disk
  *     DIR/journal               names the chunks open for writing since their last sync
+ *     DIR/scrub                 how far the scrubber is: a hint
  *     DIR/chunks/XX/ID.VERSION  the chunks: XX is the id's low byte, ID 16 and VERSION 8 hex digits
  *     DIR/chunks/XX/ID.VERSION.N.new   a copy being pulled; deleted at start-up
  * The version is in the name, so that start-up reads directories, not headers; of two versions

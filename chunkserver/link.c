@@ -391,6 +391,7 @@ static void send_heartbeat(struct link *l)
 	struct wire_cs_heartbeat m = {.load = l->o.load()};
 
 	store_space(l->store, &m);
+	l->o.scrub(&m.scrub);
 	send_request(l, OP_CS_HEARTBEAT, &m);
 }
 

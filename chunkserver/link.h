@@ -17,6 +17,7 @@ struct link_options {
 	const struct auth_key *key;
 	const char *name, *addr, *rack, *host;
 	unsigned (*load)(void); /* requests in progress */
+	void (*scrub)(struct wire_scrub *ret); /* how far it is */
 };
 
 int link_start(const struct link_options *options, struct store *store, struct link **ret,

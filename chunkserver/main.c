@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "chunkserver/link.h"
+#include "chunkserver/scrub.h"
 #include "chunkserver/serve.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -20,7 +21,7 @@
 static struct {
 	struct conf_list data, master;
 	char *listen, *advertise, *key_file, *rack, *host, *log_level, *name;
-	int64_t sync_interval_ms, reserve_bytes, max_connections, io_timeout_ms;
+	int64_t sync_interval_ms, scrub_period_ms, reserve_bytes, max_connections, io_timeout_ms;
 } o;
 
 static const struct conf_option option_rows[] = {
@@ -36,6 +37,8 @@ static const struct conf_option option_rows[] = {
 	{"host", CONF_STRING, &o.host, "", 0, 0, "failure domain, if another than the host name"},
 	{"sync_interval", CONF_TIME, &o.sync_interval_ms, "5s", 10, 3600000,
 	 "how long data may stay unsynced when nobody asks for it"},
+	{"scrub_period", CONF_TIME, &o.scrub_period_ms, "14d", 100, 10LL * 366 * 86400000,
+	 "within which every block that is stored is read and verified"},
 	{"reserve", CONF_SIZE, &o.reserve_bytes, "64M", 0, INT64_MAX, "space left free on a disk"},
 	{"max_connections", CONF_INT, &o.max_connections, "1024", 4, 100000,
 	 "connections at once"},
@@ -53,6 +56,7 @@ static const struct conf conf = {
 };
 
 static struct link *link_to_master;
+static struct scrub *_Atomic scrubber;
 static struct auth_key key;
 
 static void on_damaged(void *arg, const struct wire_have *have)
@@ -65,6 +69,13 @@ static void on_disk_failed(void *arg)
 {
 	if (link_to_master)
 		link_report_anew(link_to_master);
+}
+
+static void scrub_so_far(struct wire_scrub *ret)
+{
+	struct scrub *x = scrubber;
+	if (x)
+		scrub_progress(x, ret);
 }
 
 static void on_fault(void *arg, uint64_t chunk, uint32_t version, uint32_t server, int reason)
@@ -141,12 +152,14 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 {
 	struct link_options link_options = {.masters = &o.master, .key = &key, .name = o.name,
 					    .addr = o.advertise[0] ? o.advertise : addr,
-					    .rack = o.rack, .host = o.host, .load = serve_load};
+					    .rack = o.rack, .host = o.host, .load = serve_load,
+					    .scrub = scrub_so_far};
 	struct serve_options serve_options = {.store = store, .key = &key, .name = o.name,
 					      .io_timeout_ms = o.io_timeout_ms,
 					      .max_connections = o.max_connections,
 					      .fault = on_fault};
 	struct syncer syncer = {.store = store};
+	struct scrub *scrub;
 	pthread_t thread;
 	int r;
 
@@ -157,6 +170,10 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 		return r;
 	if (pthread_create(&thread, NULL, sync_thread, &syncer) != 0)
 		return err_set(err, ERR_NOMEM, "cannot start the sync thread");
+	r = scrub_start(store, o.scrub_period_ms, &scrub, err);
+	if (r < 0)
+		return r;
+	scrubber = scrub;
 	log_info("ready on %s", addr);
 	serve(&serve_options, listen_fd, signal_fd);
 	log_info("stopping");
@@ -165,6 +182,7 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 	close(syncer.stop_fds[0]);
 	link_stop(link_to_master);
 	link_to_master = NULL;
+	scrub_stop(scrub);
 	return 0;
 }
 

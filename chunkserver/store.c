@@ -171,6 +171,66 @@ int store_list(struct store *s, struct wire_have **ret, size_t *ret_n)
 	return 0;
 }
 
+size_t store_count(struct store *s)
+{
+	size_t n;
+
+	pthread_mutex_lock(&s->lock);
+	n = HASH_COUNT(s->replicas);
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+/* Puts one into a sorted array of at most `max`, which loses its greatest when it is full. */
+static void insert_sorted(struct wire_have *list, size_t *n, size_t max,
+			  const struct wire_have *have)
+{
+	size_t at = 0, high = *n;
+
+	if (*n == max && list[max - 1].id < have->id)
+		return;
+	while (at < high) {
+		size_t mid = (at + high) / 2;
+		if (list[mid].id < have->id)
+			at = mid + 1;
+		else
+			high = mid;
+	}
+	if (*n < max)
+		(*n)++;
+	memmove(&list[at + 1], &list[at], (*n - at - 1) * sizeof(*list));
+	list[at] = *have;
+}
+
+size_t store_next(struct store *s, uint64_t from, size_t max, struct wire_have *ret)
+{
+	struct replica *r, *next;
+	size_t n = 0;
+
+	pthread_mutex_lock(&s->lock);
+	HASH_ITER(hh, s->replicas, r, next) {
+		struct wire_have have;
+		if (r->making || r->chunk < from)
+			continue;
+		replica_text(r, &have);
+		insert_sorted(ret, &n, max, &have);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+bool store_dirty(struct store *s, uint64_t chunk)
+{
+	struct replica *r;
+	bool dirty;
+
+	pthread_mutex_lock(&s->lock);
+	r = replica_find(s, chunk);
+	dirty = r && r->dirty;
+	pthread_mutex_unlock(&s->lock);
+	return dirty;
+}
+
 /* ---- use ---- */
 
 /* Closes files that nobody uses when many are open. Lock held. */

@@ -120,5 +120,14 @@ const struct io *store_io(struct store *s);
 
 /* Everything there is, sorted by id (heap). */
 int store_list(struct store *s, struct wire_have **ret, size_t *ret_n);
+/* How many there are; the first `max` with an id of `from` or more, sorted: how many. */
+size_t store_count(struct store *s);
+size_t store_next(struct store *s, uint64_t from, size_t max, struct wire_have *ret);
+/* Whether it has bytes that are not synced. */
+bool store_dirty(struct store *s, uint64_t chunk);
+
+/* Where the scrubber is, on the first good disk: a hint, without a promise to survive. */
+void store_scrub_note(struct store *s, uint64_t position, const struct wire_scrub *progress);
+void store_scrub_noted(struct store *s, uint64_t *ret_position, struct wire_scrub *ret);
 
 #endif

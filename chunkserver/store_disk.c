@@ -1,5 +1,6 @@
 #include "chunkserver/store_priv.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 
 #include "common/log.h"
@@ -78,6 +79,64 @@ struct disk *disk_with_most_room(struct store *s, uint64_t bytes)
 		}
 	}
 	return best_free > bytes ? best : NULL;
+}
+
+/* ---- the scrubber's place ---- */
+
+enum { SCRUB_TEXT_MAX = 128 };
+
+static bool scrub_path(struct store *s, char *ret)
+{
+	for (size_t i = 0; i < s->n_disks; i++) {
+		if (s->disks[i].failed)
+			continue;
+		snprintf(ret, PATH_ROOM, "%s/scrub", s->disks[i].dir);
+		return true;
+	}
+	return false;
+}
+
+void store_scrub_note(struct store *s, uint64_t position, const struct wire_scrub *progress)
+{
+	char path[PATH_ROOM], text[SCRUB_TEXT_MAX + 1];
+	int fd, n;
+
+	if (!scrub_path(s, path))
+		return;
+	/* Of one length, so that a later note covers an earlier one. */
+	n = snprintf(text, sizeof(text), "%016llx %020llu %020llu %020llu %020lld\n",
+		     (unsigned long long)position, (unsigned long long)progress->checked,
+		     (unsigned long long)progress->bad, (unsigned long long)progress->rounds,
+		     (long long)progress->ended.sec);
+	fd = s->o.io->open(s->o.io, path, O_WRONLY | O_CREAT, 0600);
+	if (fd < 0)
+		return;
+	s->o.io->pwrite(s->o.io, fd, text, (size_t)n, 0);
+	s->o.io->close(s->o.io, fd);
+}
+
+void store_scrub_noted(struct store *s, uint64_t *ret_position, struct wire_scrub *ret)
+{
+	char path[PATH_ROOM], text[SCRUB_TEXT_MAX + 1];
+	unsigned long long position, checked, bad, rounds;
+	long long ended;
+	ssize_t n = 0;
+	int fd;
+
+	*ret_position = 0;
+	*ret = (struct wire_scrub){0};
+	fd = scrub_path(s, path) ? s->o.io->open(s->o.io, path, O_RDONLY, 0) : -1;
+	if (fd >= 0) {
+		n = s->o.io->pread(s->o.io, fd, text, SCRUB_TEXT_MAX, 0);
+		s->o.io->close(s->o.io, fd);
+	}
+	text[n > 0 ? n : 0] = '\0';
+	if (sscanf(text, "%16llx %llu %llu %llu %lld", &position, &checked, &bad, &rounds,
+		   &ended) != 5)
+		return;
+	*ret_position = position;
+	*ret = (struct wire_scrub){.checked = checked, .bad = bad, .rounds = rounds,
+				   .ended = {.sec = ended}};
 }
 
 /* ---- failing ---- */

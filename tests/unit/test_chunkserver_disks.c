@@ -20,8 +20,8 @@ static void fill_disks(size_t n)
 
 	if (open_disks(n, &err) != 0)
 		fail_msg("%s", err.text);
-	/* The emptiest disk gets the next one, and here all lie on one file system: which one that is
-	 * is left to chance, so the places are forced. */
+	/* The emptiest disk gets the next one, and here all lie on one file system: so that chance
+	 * decides nothing, the others say that they have no room. */
 	for (uint64_t c = 1; c <= CHUNKS; c++) {
 		unsigned full = io_faulty_add(&faulty, (struct io_fault){
 			.kind = IO_SPACE, .nth = 1, .sticky = true, .eno = EIO,
@@ -124,8 +124,8 @@ static void test_a_disk_that_becomes_read_only(void **state)
 	unsigned fault;
 
 	fill_disks(2);
-	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 1, .sticky = true,
-							 .eno = EROFS, .match = disks[0]});
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 1, .eno = EROFS,
+							 .sticky = true, .match = disks[0]});
 	assert_int_equal(write_chunk(2, 1, 1, 1, &err), ERR_ROFS);
 	assert_true(faulty.fired[fault] >= 1);
 	assert_int_equal(disk_failures, 1);
@@ -139,8 +139,8 @@ static void test_a_full_disk_has_not_failed(void **state)
 	uint8_t fill;
 
 	fill_disks(2);
-	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 1, .sticky = true,
-							 .eno = ENOSPC, .match = disks[0]});
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 1, .eno = ENOSPC,
+							 .sticky = true, .match = disks[0]});
 	for (uint64_t c = 2; c <= CHUNKS; c += 2)
 		assert_int_equal(write_chunk(c, 1, 1, 1, &err), ERR_NOSPC);
 	assert_true(faulty.fired[fault] >= DISK_ERRORS_MAX);

@@ -197,7 +197,8 @@ static void test_raise_fences_and_repeats(void **state)
 	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(100), &first, &err), 0);
 	assert_int_equal(first.present, 0);
 	raise.flags = CHUNK_WRITTEN;
-	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(100), &first, &err), ERR_NO_CHUNK);
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(100), &first, &err),
+			 ERR_NO_CHUNK);
 
 	assert_int_equal(write_block(0, 7, &err), 0);
 	assert_int_equal(write_block(5, 7, &err), 0);
