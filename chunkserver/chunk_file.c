@@ -56,6 +56,29 @@ int chunk_file_create(const struct io *io, const char *path, uint64_t chunk, uin
 	return 0;
 }
 
+int chunk_file_renew(const struct io *io, const char *path, uint64_t chunk, uint8_t chunk_bits,
+		     struct err *err)
+{
+	static const uint8_t zeros[FORMAT_HEADER_BYTES];
+	struct format_header h = {.chunk = chunk, .chunk_bits = chunk_bits,
+				  .data_offset = format_data_offset(chunk_bits)};
+	uint8_t header[FORMAT_HEADER_BYTES] = {0};
+	int fd = io->open(io, path, O_RDWR | O_CREAT, 0600);
+	ssize_t n;
+	int r;
+
+	if (fd < 0)
+		return err_set(err, fd, "open %s: %s", path, err_text(fd));
+	n = io->pread(io, fd, header, sizeof(header), 0);
+	r = n < 0 ? (int)n : memcmp(header, zeros, sizeof(header)) != 0 ? ERR_CORRUPT : 0;
+	if (r == 0) {
+		format_header_put(header, &h);
+		r = io->pwrite(io, fd, header, sizeof(header), 0);
+	}
+	io->close(io, fd);
+	return r < 0 ? err_set(err, r, "renew %s: %s", path, err_text(r)) : 0;
+}
+
 /* A crash can leave a size inside a block: the rest of that block is zeros by definition. */
 static int file_settle_size(const struct chunk_file *f, struct err *err)
 {

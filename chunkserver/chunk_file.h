@@ -35,6 +35,10 @@ int chunk_file_create(const struct io *io, const char *path, uint64_t chunk, uin
 /* ERR_CORRUPT when the header does not verify or names another chunk. */
 int chunk_file_open(const struct io *io, const char *path, uint64_t chunk,
 		    struct chunk_file *ret, struct err *err);
+/* Gives a file its header when a power loss has left it none (zeros, or no file at all); what else
+ * is there stays. ERR_CORRUPT when there is another header. */
+int chunk_file_renew(const struct io *io, const char *path, uint64_t chunk, uint8_t chunk_bits,
+		     struct err *err);
 void chunk_file_close(struct chunk_file *f);
 
 /* Bytes of data: whole blocks. */

@@ -100,13 +100,15 @@ void journal_record_put(uint8_t *p, const struct journal_record *r)
 	put_le32(p + 4, r->kind);
 	put_le64(p + 8, r->chunk);
 	put_le32(p + 16, r->version);
+	p[20] = r->chunk_bits;
 	put_le32(p, crc32c(0, p + 4, JOURNAL_RECORD_BYTES - 4));
 }
 
 int journal_record_get(const uint8_t *p, struct journal_record *ret)
 {
 	struct journal_record r = {
-		.kind = get_le32(p + 4), .chunk = get_le64(p + 8), .version = get_le32(p + 16)};
+		.kind = get_le32(p + 4), .chunk = get_le64(p + 8), .version = get_le32(p + 16),
+		.chunk_bits = p[20]};
 
 	if (get_le32(p) != crc32c(0, p + 4, JOURNAL_RECORD_BYTES - 4) ||
 	    (r.kind != JOURNAL_OPEN && r.kind != JOURNAL_CLEAN))

@@ -30,8 +30,8 @@
  * chunkserver have one server id. A disk of another cluster is refused.
  *
  * Journal: records of JOURNAL_RECORD_BYTES: u32 CRC32C of the rest, u32 kind (1 open, 2 clean
- * stop), u64 chunk id, u32 version, zeros. It is appended to, synced, and begun anew when all
- * its chunks are synced. A record that does not verify ends it.
+ * stop), u64 chunk id, u32 version, u8 chunk bits, zeros. It is appended to, synced, and begun
+ * anew when all its chunks are synced. A record that does not verify ends it.
  *
  * Durability invariants
  *  1. A chunk that may have unsynced bytes is named in the synced journal (journal_open).
@@ -90,6 +90,7 @@ struct journal_record {
 	uint32_t kind;
 	uint64_t chunk;
 	uint32_t version;
+	uint8_t chunk_bits; /* 0: not known */
 };
 void journal_record_put(uint8_t *p, const struct journal_record *r);
 int journal_record_get(const uint8_t *p, struct journal_record *ret); /* ERR_CORRUPT */

@@ -17,8 +17,7 @@
 enum { JOURNAL_AHEAD_BYTES = 32 << 10, JOURNAL_READ_RECORDS = 2048, JOURNAL_BATCH_MAX = 1024 };
 
 struct waiter {
-	uint64_t chunk;
-	uint32_t version;
+	struct journal_record record;
 	int result;
 	bool done;
 	struct waiter *next;
@@ -145,9 +144,7 @@ static int journal_write_batch(struct journal *j, struct waiter *list, struct wa
 	while (r == 0 && w && total < JOURNAL_BATCH_MAX) {
 		unsigned n = 0;
 		for (; w && n < 64; w = w->next, n++)
-			journal_record_put(batch + n * JOURNAL_RECORD_BYTES,
-					   &(struct journal_record){JOURNAL_OPEN, w->chunk,
-								    w->version});
+			journal_record_put(batch + n * JOURNAL_RECORD_BYTES, &w->record);
 		r = j->io->pwrite(j->io, j->fd, batch, n * JOURNAL_RECORD_BYTES, j->end);
 		/* Records of a failed batch may stay behind: they name chunks in excess, which
 		 * is harmless; but what follows must be joined to what is valid. */
@@ -189,9 +186,10 @@ static void journal_write_queue(struct journal *j)
 	}
 }
 
-int journal_append(struct journal *j, uint64_t chunk, uint32_t version, struct err *err)
+int journal_append(struct journal *j, uint64_t chunk, uint32_t version, uint8_t chunk_bits,
+		   struct err *err)
 {
-	struct waiter w = {.chunk = chunk, .version = version};
+	struct waiter w = {.record = {JOURNAL_OPEN, chunk, version, chunk_bits}};
 
 	pthread_mutex_lock(&j->mutex);
 	*j->tail = &w;
@@ -229,8 +227,8 @@ static int journal_write_new(struct journal *j, const struct journal_names *name
 	if (n > names->n)
 		journal_record_put(content, &r);
 	for (size_t i = 0; i < names->n; i++) {
-		r = (struct journal_record){JOURNAL_OPEN, names->items[i].chunk,
-					    names->items[i].version};
+		r = names->items[i];
+		r.kind = JOURNAL_OPEN;
 		journal_record_put(content + i * JOURNAL_RECORD_BYTES, &r);
 	}
 	fd = j->io->open(j->io, j->path_new, O_RDWR | O_CREAT | O_TRUNC, 0600);

@@ -24,8 +24,9 @@ int journal_open(const struct io *io, const char *dir, struct journal **ret,
 void journal_free(struct journal *j);
 
 /* Names a chunk: durable when it returns 0. Any thread. On failure nothing may be written to the
- * chunk. */
-int journal_append(struct journal *j, uint64_t chunk, uint32_t version, struct err *err);
+ * chunk. chunk_bits: what it takes to make a file anew that a power loss took with its name. */
+int journal_append(struct journal *j, uint64_t chunk, uint32_t version, uint8_t chunk_bits,
+		   struct err *err);
 
 /* What journal_begin keeps: called once, while no append is in progress. Fills *ret (heap). */
 typedef int (*journal_keep_fn)(void *arg, struct journal_names *ret);

@@ -65,11 +65,36 @@ static int scan_disk(struct store *s, struct disk *disk, struct err *err)
 	return r;
 }
 
+/* A power loss can take a file that was never synced: its name, or its header (zeros). What the
+ * journal tells of it is enough to make it anew, empty; if others have more, it is taken from them,
+ * and if nobody has, it was fsynced by nobody. Without it nobody could use the chunk ever again. */
+static struct replica *renew(struct store *s, struct disk *disk, const struct journal_record *j,
+			     bool *ret_renewed)
+{
+	struct replica *r = replica_find(s, j->chunk);
+	char path[PATH_ROOM];
+	struct err err = {0};
+
+	*ret_renewed = false;
+	if (j->chunk_bits < CHUNK_BITS_MIN || j->chunk_bits > CHUNK_BITS_MAX ||
+	    (r && (r->disk != disk || r->version != j->version || r->unclean ||
+		   replica_open(s, r, NULL) != ERR_CORRUPT)))
+		return r;
+	chunk_path(disk, j->chunk, j->version, path);
+	if (chunk_file_renew(s->o.io, path, j->chunk, j->chunk_bits, &err) < 0) {
+		log_warn("%s", err.text);
+		return r;
+	}
+	*ret_renewed = true;
+	return r ? r : replica_add(s, j->chunk, j->version, disk);
+}
+
 /* After an unclean stop: what the journal names is read again. */
-static void recover(struct store *s, const struct journal_names *names)
+static void recover(struct store *s, struct disk *disk, const struct journal_names *names)
 {
 	for (size_t i = 0; i < names->n; i++) {
-		struct replica *r = replica_find(s, names->items[i].chunk);
+		bool renewed;
+		struct replica *r = renew(s, disk, &names->items[i], &renewed);
 		struct err err = {0};
 		uint32_t bad = 0;
 		if (!r || r->unclean)
@@ -80,9 +105,10 @@ static void recover(struct store *s, const struct journal_names *names)
 		 * written, and its neighbours were not. */
 		if (replica_open(s, r, &err) < 0 || chunk_file_verify(&r->file, &bad, &err) < 0)
 			r->damaged = true;
-		r->torn = bad > 0;
-		log_info("chunk %016llx v%u was open at the crash: %u blocks do not verify%s%s",
-			 (unsigned long long)r->chunk, r->version, bad, err.text[0] ? ": " : "",
+		r->torn = bad > 0 || renewed;
+		log_info("chunk %016llx v%u was open at the crash%s: %u blocks do not verify%s%s",
+			 (unsigned long long)r->chunk, r->version,
+			 renewed ? ", and is made anew" : "", bad, err.text[0] ? ": " : "",
 			 err.text);
 	}
 }
@@ -124,7 +150,7 @@ static int open_disk(struct store *s, struct disk *disk, const char *dir, struct
 	if (r == 0)
 		r = journal_open(s->o.io, dir, &disk->journal, &names, err);
 	if (r == 0) {
-		recover(s, &names);
+		recover(s, disk, &names);
 		r = disk_begin(s, disk, false, err);
 	}
 	free(names.items);

@@ -20,7 +20,8 @@ int store_will_write(struct store *s, struct replica *r, struct err *err)
 	pthread_mutex_unlock(&s->lock);
 	/* Two first writers both append: one sync serves both. */
 	if (res == 0 && !journaled)
-		res = journal_append(r->disk->journal, r->chunk, version, err);
+		res = journal_append(r->disk->journal, r->chunk, version, r->file.chunk_bits,
+				     err);
 	pthread_mutex_lock(&s->lock);
 	disk_error(s, r->disk, res, "append to its journal", true);
 	if (res == 0 && r->lost)
@@ -116,7 +117,8 @@ static int keep_dirty(void *arg, struct journal_names *ret)
 			continue;
 		if (must_be_named(r))
 			ret->items[ret->n++] = (struct journal_record){
-				.kind = JOURNAL_OPEN, .chunk = r->chunk, .version = r->version};
+				.kind = JOURNAL_OPEN, .chunk = r->chunk, .version = r->version,
+				.chunk_bits = r->file.chunk_bits};
 		else
 			r->journaled = false;
 	}

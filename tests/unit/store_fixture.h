@@ -82,20 +82,27 @@ static inline int teardown(void **state)
 	return system(cmd);
 }
 
-/* As after kill -9: what the store would have said at a clean stop is not said. */
-static inline void crash(void)
+/* As after kill -9: what the store would have said at a clean stop is not said. `meanwhile`: a
+ * shell command that does to $f, the chunk's file, what a power loss does. */
+static inline void crash_with(const char *meanwhile)
 {
-	char cmd[400];
+	char cmd[600];
 	struct err err = {0};
 
 	/* The journal as it is now survives; the clean stop writes another one. */
 	snprintf(cmd, sizeof(cmd), "cp '%s/journal' '%s/journal.kept'", disk, root);
 	assert_int_equal(system(cmd), 0);
 	store_close(store);
-	snprintf(cmd, sizeof(cmd), "cp '%s/journal.kept' '%s/journal'", root, disk);
+	snprintf(cmd, sizeof(cmd), "cp '%s/journal.kept' '%s/journal'; f=$(ls %s/chunks/*/*); %s",
+		 root, disk, disk, meanwhile);
 	assert_int_equal(system(cmd), 0);
 	if (open_store(&err) != 0)
 		fail_msg("%s", err.text);
+}
+
+static inline void crash(void)
+{
+	crash_with(":");
 }
 
 static inline int write_chunk(uint64_t chunk, uint32_t version, uint32_t block, uint8_t fill,

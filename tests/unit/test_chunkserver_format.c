@@ -74,13 +74,14 @@ static void test_names(void **state)
 
 static void test_journal_record(void **state)
 {
-	struct journal_record r = {JOURNAL_OPEN, 0x9f3, 7}, got;
+	struct journal_record r = {JOURNAL_OPEN, 0x9f3, 7, 20}, got;
 	uint8_t p[JOURNAL_RECORD_BYTES] = {0};
 
 	assert_int_equal(journal_record_get(p, &got), ERR_CORRUPT); /* zeros end a journal */
 	journal_record_put(p, &r);
 	assert_int_equal(journal_record_get(p, &got), 0);
 	assert_true(got.kind == JOURNAL_OPEN && got.chunk == 0x9f3 && got.version == 7);
+	assert_int_equal(got.chunk_bits, 20);
 	p[JOURNAL_RECORD_BYTES - 1] ^= 1;
 	assert_int_equal(journal_record_get(p, &got), ERR_CORRUPT);
 }
@@ -133,7 +134,7 @@ static int keep_listed(void *arg, struct journal_names *ret)
 	keep->asked++;
 	ret->items = calloc(keep->n + 1, sizeof(*ret->items));
 	for (size_t i = 0; i < keep->n; i++)
-		ret->items[ret->n++] = (struct journal_record){JOURNAL_OPEN, keep->chunks[i], 1};
+		ret->items[ret->n++] = (struct journal_record){JOURNAL_OPEN, keep->chunks[i], 1, 20};
 	return 0;
 }
 
@@ -175,13 +176,13 @@ static void test_journal_life(void **state)
 	struct journal *j = journal_new(&io_real, d);
 
 	assert_string_equal(names_text(d), "");
-	assert_int_equal(journal_append(j, 0x9f3, 1, NULL), 0);
-	assert_int_equal(journal_append(j, 0x9f4, 2, NULL), 0);
+	assert_int_equal(journal_append(j, 0x9f3, 1, 20, NULL), 0);
+	assert_int_equal(journal_append(j, 0x9f4, 2, 20, NULL), 0);
 	assert_string_equal(names_text(d), "9f3.1 9f4.2");
 	/* What is still open is carried over, and appends go on after it. */
 	assert_int_equal(journal_begin(j, keep_listed, &keep, false, NULL), 0);
 	assert_int_equal(keep.asked, 1);
-	assert_int_equal(journal_append(j, 0x9f5, 3, NULL), 0);
+	assert_int_equal(journal_append(j, 0x9f5, 3, 20, NULL), 0);
 	assert_string_equal(names_text(d), "9f4.1 9f5.3");
 	/* A clean stop is not one while something is open. */
 	assert_int_equal(journal_begin(j, keep_listed, &keep, true, NULL), 0);
@@ -189,7 +190,7 @@ static void test_journal_life(void **state)
 	assert_int_equal(journal_begin(j, keep_listed, &none, true, NULL), 0);
 	assert_string_equal(names_text(d), "");
 	/* A crash after that: only what was opened since counts. */
-	assert_int_equal(journal_append(j, 0x9f6, 1, NULL), 0);
+	assert_int_equal(journal_append(j, 0x9f6, 1, 20, NULL), 0);
 	assert_string_equal(names_text(d), "9f6.1");
 	journal_free(j);
 }
@@ -201,7 +202,7 @@ static void test_journal_torn_record(void **state)
 	_cleanup_fd_ int fd = -1;
 
 	for (uint64_t i = 1; i <= 3; i++)
-		assert_int_equal(journal_append(j, i, 1, NULL), 0);
+		assert_int_equal(journal_append(j, i, 1, 20, NULL), 0);
 	journal_free(j);
 	fd = open(d->journal, O_RDWR);
 	assert_int_equal(pwrite(fd, "x", 1, 2 * JOURNAL_RECORD_BYTES + 9), 1);
@@ -216,7 +217,7 @@ static void test_journal_before_begin(void **state)
 
 	/* The journal of the crash must not be overwritten before it was evaluated. */
 	assert_int_equal(journal_open(&io_real, d->path, &j, &names, NULL), 0);
-	assert_int_equal(journal_append(j, 1, 1, NULL), ERR_IO);
+	assert_int_equal(journal_append(j, 1, 1, 20, NULL), ERR_IO);
 	free(names.items);
 	journal_free(j);
 }
@@ -232,7 +233,7 @@ static void *append_some(void *arg)
 	struct appender *a = arg;
 
 	for (uint64_t i = 0; i < 50 && a->result == 0; i++)
-		a->result = journal_append(a->j, a->first + i, 1, NULL);
+		a->result = journal_append(a->j, a->first + i, 1, 20, NULL);
 	return NULL;
 }
 
@@ -281,12 +282,12 @@ static void test_journal_no_space(void **state)
 	j = journal_new(&faulty.io, d);
 	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 2, .eno = ENOSPC,
 							 .short_bytes = 10, .match = "journal"});
-	assert_int_equal(journal_append(j, 1, 1, NULL), 0);
-	assert_int_equal(journal_append(j, 2, 1, &err), ERR_NOSPC);
+	assert_int_equal(journal_append(j, 1, 1, 20, NULL), 0);
+	assert_int_equal(journal_append(j, 2, 1, 20, &err), ERR_NOSPC);
 	assert_int_equal(faulty.fired[fault], 1);
 	assert_non_null(strstr(err.text, d->journal));
 	/* The half record is overwritten. */
-	assert_int_equal(journal_append(j, 3, 1, NULL), 0);
+	assert_int_equal(journal_append(j, 3, 1, 20, NULL), 0);
 	assert_string_equal(names_text(d), "1.1 3.1");
 	journal_free(j);
 }
@@ -304,12 +305,12 @@ static void test_journal_sync_fails(void **state)
 	j = journal_new(&faulty.io, d);
 	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = 2,
 							 .eno = EIO, .match = "journal"});
-	assert_int_equal(journal_append(j, 1, 1, NULL), 0);
-	assert_int_equal(journal_append(j, 2, 1, NULL), ERR_IO);
+	assert_int_equal(journal_append(j, 1, 1, 20, NULL), 0);
+	assert_int_equal(journal_append(j, 2, 1, 20, NULL), ERR_IO);
 	assert_int_equal(faulty.fired[fault], 1);
-	assert_int_equal(journal_append(j, 3, 1, NULL), ERR_IO);
+	assert_int_equal(journal_append(j, 3, 1, 20, NULL), ERR_IO);
 	assert_int_equal(journal_begin(j, keep_listed, &keep, false, NULL), 0);
-	assert_int_equal(journal_append(j, 4, 1, NULL), 0);
+	assert_int_equal(journal_append(j, 4, 1, 20, NULL), 0);
 	assert_string_equal(names_text(d), "1.1 4.1");
 	journal_free(j);
 }
@@ -327,12 +328,12 @@ static void test_journal_begin_fails(void **state)
 		unsigned fault;
 		io_faulty_init(&faulty, &io_real);
 		j = journal_new(&faulty.io, d);
-		assert_int_equal(journal_append(j, 1, 1, NULL), 0);
+		assert_int_equal(journal_append(j, 1, 1, 20, NULL), 0);
 		fault = io_faulty_add(&faulty, (struct io_fault){.kind = kinds[i], .nth = 1,
 						.eno = ENOSPC, .match = "journal.new"});
 		assert_int_equal(journal_begin(j, keep_listed, &none, true, NULL), ERR_NOSPC);
 		assert_int_equal(faulty.fired[fault], 1);
-		assert_int_equal(journal_append(j, 2, 1, NULL), 0);
+		assert_int_equal(journal_append(j, 2, 1, 20, NULL), 0);
 		assert_string_equal(names_text(d), "1.1 2.1");
 		journal_free(j);
 	}

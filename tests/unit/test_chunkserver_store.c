@@ -282,6 +282,49 @@ static void test_a_write_in_doubt_is_told_of_and_not_forgotten(void **state)
 	assert_int_equal(flags_now(), HAVE_UNCLEAN);
 }
 
+/* A chunk that nobody synced, after a power loss of all: ext4 may have the name without the header,
+ * or not even the name. (Fault suite: it could not be read or written ever again.) */
+static void lose_unsynced_file(const char *command)
+{
+	struct wire_chunk_raise settle = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					  .length = CHUNK_LENGTH_KEEP,
+					  .flags = CHUNK_WRITTEN | RAISE_SETTLE};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+	uint8_t fill;
+
+	assert_int_equal(write_block(3, 7, &err), 0);
+	crash_with(command);
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_TORN);
+	assert_int_equal(read_block(1, 3, &fill, &err), ERR_CHUNK_PENDING);
+	if (store_raise(store, &settle, NULL, deadline_in(1000), &answer, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(answer.present, 1);
+	assert_int_equal(write_chunk(CHUNK, 2, 3, 9, &err), 0);
+	assert_int_equal(read_block(2, 3, &fill, &err), 0);
+	assert_int_equal(fill, 9);
+}
+
+static void test_a_lost_header_is_made_anew(void **state)
+{
+	lose_unsynced_file("dd if=/dev/zero of=\"$f\" bs=512 count=1 conv=notrunc status=none");
+}
+
+static void test_a_lost_file_is_made_anew(void **state)
+{
+	lose_unsynced_file("rm \"$f\"");
+}
+
+/* Anything else than zeros is rot, and stays known as such. */
+static void test_a_rotten_header_is_not_made_anew(void **state)
+{
+	struct err err = {0};
+
+	assert_int_equal(write_block(3, 7, &err), 0);
+	crash_with("printf x | dd of=\"$f\" bs=1 seek=9 conv=notrunc status=none");
+	assert_int_equal(flags_now() & HAVE_DAMAGED, HAVE_DAMAGED);
+}
+
 static void test_ranges(void **state)
 {
 	struct err err = {0};
@@ -495,6 +538,9 @@ int main(void)
 		T(test_a_late_raise_cuts_nothing),
 		T(test_a_write_under_way_is_compared_after_a_crash),
 		T(test_a_write_in_doubt_is_told_of_and_not_forgotten),
+		T(test_a_lost_header_is_made_anew),
+		T(test_a_lost_file_is_made_anew),
+		T(test_a_rotten_header_is_not_made_anew),
 		T(test_ranges),
 		T(test_a_check_answers_only_what_stands_still),
 		T(test_faults_are_answers),
