@@ -371,6 +371,7 @@ void raise_confirm(struct raise *x)
 	/* Too few without those that leave: they stay. */
 	if (good < wanted && raise_ask_leaving(x, wanted - good))
 		return;
+	FAULT_POINT(MASTER_RAISE_CONFIRM, "");
 	x->phase = PHASE_CONFIRM;
 	c = calloc(1, sizeof(*c));
 	if (!c) {
