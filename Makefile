@@ -49,7 +49,7 @@ FAULT_PROGRAMS := $(OUT)/tests/checker \
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all help run stop deps test-deps test test-unit test-sim test-cluster unit-tests cluster-programs \
-	fuzzers fuzz fuzz-smoke-build check-deps install clean
+	fuzzers fuzz fuzz-smoke-build test-faults check-deps install clean
 all: $(PROGRAMS) $(LIBRARIES)
 help:
 	@sed -n 's/^## //p' Makefile
@@ -149,6 +149,12 @@ test-sim: $(OUT)/tests/sim
 test-cluster: all cluster-programs
 	@bash tests/run.sh $(OUT) cluster
 cluster-programs: $(CLUSTER_PROGRAMS) $(FAULT_PROGRAMS)
+
+## make test-faults    the fault suite in its long form; SEED=N and SECONDS=N (1800) to choose
+SECONDS ?= 1800
+test-faults: test-deps
+	@$(MAKE) -s all cluster-programs
+	@BIN=$(abspath $(OUT)) FAULT_SECONDS=$(SECONDS) SEED=$(SEED) bash tests/fault/suite.sh
 
 FUZZ_SANITIZER := fuzzer-no-link,address,undefined
 ## make fuzz    run every fuzzer for FUZZ_SECONDS (60) each, with libFuzzer

@@ -29,7 +29,8 @@
 #include "common/log.h"
 #include "tests/fault/checker/worker.h"
 
-enum { WORKERS_MAX = 32, VERIFY_WAIT_MS = 30000, LIMIT_SLACK_MS = 10000 };
+enum { WORKERS_MAX = 32, VERIFY_WAIT_MS = 30000, LIMIT_SLACK_MS = 10000,
+       FAILED_PAUSE_MS = 50 };
 
 static struct worker workers[WORKERS_MAX];
 static unsigned n_workers = 6;
@@ -52,17 +53,18 @@ static void die(const char *what, const char *why)
 /* ---- workers ---- */
 
 /* Waits as long as work is to rest, and a little between two operations. False at the end. */
-static bool may_go_on(void)
+static bool may_go_on(bool worked)
 {
+	long pause = worked ? pause_ms : pause_ms + FAILED_PAUSE_MS;
 	struct timespec until;
 	bool go;
 
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += pause_ms * 1000000L;
+	until.tv_nsec += pause * 1000000L;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&lock);
-	while (!pausing && !ending && pause_ms > 0 &&
+	while (!pausing && !ending && pause > 0 &&
 	       pthread_cond_timedwait(&changed, &lock, &until) == 0)
 		;
 	if (pausing) {
@@ -80,9 +82,10 @@ static bool may_go_on(void)
 static void *work(void *arg)
 {
 	struct worker *w = arg;
+	bool worked = true;
 
-	while (may_go_on())
-		worker_step(w);
+	while (may_go_on(worked))
+		worked = worker_step(w);
 	worker_rest(w);
 	return NULL;
 }

@@ -217,6 +217,7 @@ static enum outcome outcome(struct worker *w, const char *what, const char *path
 		return DONE;
 	}
 	if (is_unknown((int)r)) {
+		w->failed = true;
 		atomic_fetch_add(&counts.unknown, 1);
 		return UNKNOWN;
 	}
@@ -551,10 +552,11 @@ static void do_stat(struct worker *w)
 
 /* ---- the mix ---- */
 
-void worker_step(struct worker *w)
+bool worker_step(struct worker *w)
 {
 	unsigned what = (unsigned)random_below(w, 100);
 
+	w->failed = false;
 	learn_power(w);
 	if (w->n_files < 3 || (what < 8 && w->n_files < FILES_MAX))
 		do_create(w);
@@ -587,6 +589,7 @@ void worker_step(struct worker *w)
 	else
 		do_stat(w);
 	learn_power(w);
+	return !w->failed;
 }
 
 void worker_init(struct worker *w, unsigned number, uint64_t seed, const struct backend *backend,

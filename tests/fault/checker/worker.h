@@ -60,6 +60,7 @@ struct worker {
 	unsigned n_files, n_sparse, n_dirs;
 	uint64_t power_seen; /* losses of power that the models know of */
 	int64_t limit_ms; /* no operation may take longer */
+	bool failed;	  /* the present step did, with an unknown outcome */
 	uint8_t *buffer;  /* BUFFER_BYTES */
 	pthread_t thread;
 };
@@ -69,8 +70,8 @@ extern atomic_ullong power_losses;
 
 void worker_init(struct worker *w, unsigned number, uint64_t seed, const struct backend *backend,
 		 const char *dir, int64_t limit_ms);
-/* One operation. */
-void worker_step(struct worker *w);
+/* One operation. False when it failed for want of a server: to be taken slowly. */
+bool worker_step(struct worker *w);
 /* Closes handles. */
 void worker_rest(struct worker *w);
 /* Everything the worker knows of, read through `backend`. `wait_ms`: how long an operation is

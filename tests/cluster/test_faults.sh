@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# The fault suite in its short form: some tens of faults, from a printed seed.
+export FAULT_SECONDS=${FAULT_SECONDS:-75}
+. "$(dirname "$0")/../fault/suite.sh"
