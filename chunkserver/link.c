@@ -30,11 +30,24 @@ struct queue {
 	unsigned n;
 };
 
+/* A fault that the master has not answered yet. */
+struct chain_fault {
+	uint64_t id; /* of the request it was sent with last; 0: not sent */
+	struct wire_chunk_fault m;
+	struct chain_fault *prev, *next;
+};
+
+enum { SENT_MAX = 16 };
+
 struct link {
 	struct link_options o;
 	struct store *store;
 	struct conn *conn; /* the link thread's */
-	uint32_t heartbeat_ms;
+	uint32_t heartbeat_ms, lease_ms;
+	int64_t answered_ms; /* when the last answer came */
+	/* The requests sent last, and when: an answer renews the lease from then. */
+	struct { uint64_t id; int64_t ms; } sent[SENT_MAX];
+	unsigned n_sent;
 	pthread_t thread, workers[LINK_WORKERS];
 	unsigned n_workers;
 	int wake_fd; /* eventfd: the out queue has something, or stop */
@@ -42,6 +55,8 @@ struct link {
 	pthread_mutex_t lock;
 	pthread_cond_t work;
 	struct queue commands, out;
+	struct chain_fault *faults; /* oldest first */
+	unsigned n_faults;
 	uint64_t generation; /* of the connection: answers to an older one are dropped */
 	bool up, stopping;
 	bool report_due; /* all is to be reported anew */
@@ -92,33 +107,31 @@ static void wake(struct link *l)
 		return; /* the counter is full: it is awake */
 }
 
-/* Queues a message for the link thread to send. */
-static void send_later(struct link *l, struct item *i)
+/* Queues a request for the link thread to send, if there is a link: its id, or 0. Lock held. */
+static uint64_t send_later(struct link *l, uint16_t op, const void *m)
 {
-	bool queued = false;
+	struct item *i = l->up ? calloc(1, sizeof(*i)) : NULL;
+	uint64_t id = l->next_id++;
 
-	pthread_mutex_lock(&l->lock);
-	if (l->up)
-		queued = queue_add(&l->out, i);
-	else
-		item_free(i);
-	pthread_mutex_unlock(&l->lock);
-	if (queued)
-		wake(l);
+	if (!i)
+		return 0;
+	/* What does not fit is said again with everything. */
+	if (wire_put_request(&i->bytes, op, id, 0, m, 0) < 0 || !queue_add(&l->out, i)) {
+		l->report_due = true;
+		return 0;
+	}
+	return id;
 }
 
-static void send_request(struct link *l, uint16_t op, const void *m)
+static uint64_t send_request(struct link *l, uint16_t op, const void *m)
 {
-	struct item *i = calloc(1, sizeof(*i));
 	uint64_t id;
 
 	pthread_mutex_lock(&l->lock);
-	id = l->next_id++;
+	id = send_later(l, op, m);
 	pthread_mutex_unlock(&l->lock);
-	if (i && wire_put_request(&i->bytes, op, id, 0, m, 0) == 0)
-		send_later(l, i);
-	else
-		item_free(i);
+	wake(l);
+	return id;
 }
 
 void link_damage(struct link *l, const struct wire_have *have)
@@ -131,11 +144,36 @@ void link_damage(struct link *l, const struct wire_have *have)
 	send_request(l, OP_CS_DAMAGE, &m);
 }
 
+static void chain_fault_forget(struct link *l, struct chain_fault *f)
+{
+	DL_DELETE(l->faults, f);
+	l->n_faults--;
+	free(f);
+}
+
 void link_fault(struct link *l, uint64_t chunk, uint32_t version, uint32_t server, int reason)
 {
 	struct wire_chunk_fault m = {.chunk = chunk, .version = version, .server = server,
 				     .writing = 1, .reason = reason};
-	send_request(l, OP_CHUNK_FAULT, &m);
+	struct chain_fault *f;
+
+	pthread_mutex_lock(&l->lock);
+	DL_FOREACH(l->faults, f) {
+		if (f->m.chunk == chunk && f->m.version == version && f->m.server == server)
+			break;
+	}
+	if (!f && (f = calloc(1, sizeof(*f))) != NULL) {
+		DL_APPEND(l->faults, f);
+		l->n_faults++;
+	}
+	if (f) {
+		f->m = m;
+		f->id = send_later(l, OP_CHUNK_FAULT, &f->m);
+	}
+	if (l->n_faults > FAULTS_MAX)
+		chain_fault_forget(l, l->faults);
+	pthread_mutex_unlock(&l->lock);
+	wake(l);
 }
 
 void link_report_anew(struct link *l)
@@ -245,6 +283,40 @@ static void *worker(void *arg)
 
 /* ---- the link thread ---- */
 
+static void note_sent(struct link *l, uint64_t id)
+{
+	l->sent[l->n_sent % SENT_MAX].id = id;
+	l->sent[l->n_sent++ % SENT_MAX].ms = clock_ms();
+}
+
+/* An answer has come: the lease goes on, counted from the question. */
+static void answered(struct link *l, uint64_t id)
+{
+	struct chain_fault *f, *next;
+
+	l->answered_ms = clock_ms();
+	for (unsigned i = 0; i < SENT_MAX; i++)
+		if (l->sent[i].id == id && id)
+			lease_renew(l->o.lease, l->sent[i].ms, l->lease_ms);
+	pthread_mutex_lock(&l->lock);
+	DL_FOREACH_SAFE(l->faults, f, next) {
+		if (f->id == id)
+			chain_fault_forget(l, f);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* What no master has answered yet is said to the present one. */
+static void send_faults(struct link *l)
+{
+	struct chain_fault *f;
+
+	pthread_mutex_lock(&l->lock);
+	DL_FOREACH(l->faults, f)
+		f->id = send_later(l, OP_CHUNK_FAULT, &f->m);
+	pthread_mutex_unlock(&l->lock);
+}
+
 static bool stopping(struct link *l)
 {
 	bool stop;
@@ -298,6 +370,7 @@ static int link_call(struct link *l, uint16_t op, const void *m, void *ret, stru
 	pthread_mutex_lock(&l->lock);
 	id = l->next_id++;
 	pthread_mutex_unlock(&l->lock);
+	note_sent(l, id);
 	r = wire_put_request(&out, op, id, 0, m, 0);
 	if (r == 0)
 		r = conn_send(l->conn, buf_slice(&out), NULL, 0, deadline, err);
@@ -308,9 +381,16 @@ static int link_call(struct link *l, uint16_t op, const void *m, void *ret, stru
 		if (!(h.flags & WIRE_REPLY))
 			take_command(l, &h, fields);
 		else if (h.id == id)
-			return wire_get_reply(&h, buf_slice(fields), ret, NULL, err);
+			break;
+		else
+			answered(l, h.id);
 		r = flush_out(l, err);
 	}
+	if (r == 0)
+		r = wire_get_reply(&h, buf_slice(fields), ret, NULL, err);
+	/* Registering is what tells how long the lease is. */
+	if (r == 0 && op != OP_CS_REGISTER)
+		answered(l, id);
 	return r;
 }
 
@@ -323,11 +403,14 @@ static int link_register(struct link *l, struct err *err)
 		.host = slice_str(l->o.host),
 	};
 	struct wire_cs_registered rep;
+	int64_t sent_ms = clock_ms();
 	int r = link_call(l, OP_CS_REGISTER, &req, &rep, &fields, err);
 
 	if (r < 0)
 		return r;
 	l->heartbeat_ms = rep.heartbeat_ms ? rep.heartbeat_ms : 1000;
+	l->lease_ms = rep.lease_ms;
+	lease_renew(l->o.lease, sent_ms, l->lease_ms);
 	return store_join_cluster(l->store, rep.cluster, err);
 }
 
@@ -392,7 +475,7 @@ static void send_heartbeat(struct link *l)
 
 	store_space(l->store, &m);
 	l->o.scrub(&m.scrub);
-	send_request(l, OP_CS_HEARTBEAT, &m);
+	note_sent(l, send_request(l, OP_CS_HEARTBEAT, &m));
 }
 
 /* What is here, by digests. */
@@ -443,9 +526,11 @@ static bool report_due(struct link *l)
 static int link_serve(struct link *l, struct err *err)
 {
 	_cleanup_buf_ struct buf fields = {0};
-	int64_t next_beat = clock_ms();
+	int64_t next_beat = clock_ms(), silence_ms = l->lease_ms ? l->lease_ms : LINK_IO_MS;
 	int r = 0;
 
+	l->answered_ms = clock_ms();
+	send_faults(l);
 	while (r == 0 && !stopping(l)) {
 		struct pollfd p[2] = {{.fd = l->conn->fd, .events = POLLIN},
 				      {.fd = l->wake_fd, .events = POLLIN}};
@@ -469,7 +554,12 @@ static int link_serve(struct link *l, struct err *err)
 			r = conn_recv(l->conn, &h, &fields, deadline_in(LINK_IO_MS), err);
 			if (r == 0 && !(h.flags & WIRE_REPLY))
 				take_command(l, &h, &fields);
+			else if (r == 0)
+				answered(l, h.id);
 		}
+		if (r == 0 && clock_ms() - l->answered_ms > silence_ms)
+			r = err_set(err, ERR_TIMEOUT, "no answer for %lld ms",
+				    (long long)silence_ms);
 	}
 	return r;
 }
@@ -570,6 +660,8 @@ void link_stop(struct link *l)
 		pthread_join(l->workers[i], NULL);
 	queue_clear(&l->commands);
 	queue_clear(&l->out);
+	while (l->faults)
+		chain_fault_forget(l, l->faults);
 	close(l->wake_fd);
 	pthread_mutex_destroy(&l->lock);
 	pthread_cond_destroy(&l->work);

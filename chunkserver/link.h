@@ -2,10 +2,12 @@
  *
  * One thread owns the connection. Others hand it messages (link_damage, link_fault, answers of
  * commands) through a queue. Commands run on a few worker threads, so that heartbeats go on while
- * a chunk is copied. */
+ * a chunk is copied. A master that does not answer heartbeats for as long as the lease lasts is
+ * taken for gone: the connection is given up and another is tried, as after a broken one. */
 #ifndef CAIRN_CHUNKSERVER_LINK_H
 #define CAIRN_CHUNKSERVER_LINK_H
 
+#include "chunkserver/lease.h"
 #include "chunkserver/store.h"
 #include "common/auth.h"
 #include "common/conf.h"
@@ -16,6 +18,7 @@ struct link_options {
 	const struct conf_list *masters;
 	const struct auth_key *key;
 	const char *name, *addr, *rack, *host;
+	struct lease *lease;	/* renewed here */
 	unsigned (*load)(void); /* requests in progress */
 	void (*scrub)(struct wire_scrub *ret); /* how far it is */
 };
@@ -26,6 +29,9 @@ void link_stop(struct link *l);
 
 /* Any thread; never blocks. Dropped while there is no link: the next report says it again. */
 void link_damage(struct link *l, const struct wire_have *have);
+/* As link_damage; but the last FAULTS_MAX are kept until the master has answered, over broken
+ * links. */
+enum { FAULTS_MAX = 256 };
 void link_fault(struct link *l, uint64_t chunk, uint32_t version, uint32_t server, int reason);
 
 /* Everything here is told anew, as at registration: what the master believes and is not so differs

@@ -57,6 +57,7 @@ static const struct conf conf = {
 
 static struct link *link_to_master;
 static struct scrub *_Atomic scrubber;
+static struct lease lease;
 static struct auth_key key;
 
 static void on_damaged(void *arg, const struct wire_have *have)
@@ -152,9 +153,10 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 {
 	struct link_options link_options = {.masters = &o.master, .key = &key, .name = o.name,
 					    .addr = o.advertise[0] ? o.advertise : addr,
-					    .rack = o.rack, .host = o.host, .load = serve_load,
-					    .scrub = scrub_so_far};
-	struct serve_options serve_options = {.store = store, .key = &key, .name = o.name,
+					    .rack = o.rack, .host = o.host, .lease = &lease,
+					    .load = serve_load, .scrub = scrub_so_far};
+	struct serve_options serve_options = {.store = store, .lease = &lease, .key = &key,
+					      .name = o.name,
 					      .io_timeout_ms = o.io_timeout_ms,
 					      .max_connections = o.max_connections,
 					      .fault = on_fault};

@@ -65,6 +65,11 @@ static bool is_damage(int code)
 	return code == ERR_CHECKSUM || code == ERR_IO || code == ERR_ROFS || code == ERR_NODEV;
 }
 
+static bool out_of_contact(const struct session *s)
+{
+	return !lease_held(s->o->lease, clock_ms());
+}
+
 /* ---- answers ---- */
 
 static int answer(struct session *s, const struct wire_header *h, int code, const char *text,
@@ -116,6 +121,8 @@ static int down_result(struct session *s, const struct pending *p, uint32_t *ret
 	if (!broken && r == ERR_CHECKSUM && p->code == ERR_CHECKSUM)
 		return r; /* what came was bad already */
 	*ret_server = p->next_server;
+	if (!broken && r == ERR_LEASE)
+		return ERR_PEER; /* the master knows better than we who has its contact */
 	s->o->fault(s->o->arg, p->chunk, p->version, p->next_server, r);
 	return ERR_PEER;
 }
@@ -128,6 +135,9 @@ static int finish_one(struct session *s, struct err *err)
 	uint32_t server = 0;
 	int code = down_result(s, p, &server, &chain), r;
 
+	/* Others may have gone on without this server meanwhile: it cannot say that this counts. */
+	if (code == 0 && p->code == 0 && out_of_contact(s))
+		p->code = ERR_LEASE;
 	if (code < 0 || p->code < 0) /* not on every member alike */
 		store_in_doubt(s->o->store, &p->range);
 	store_range_unlock(s->o->store, &p->range);
@@ -323,7 +333,7 @@ static int on_write(struct session *s, const struct wire_header *h, struct err *
 	}
 	p = pending_new(s, h, &m);
 	FAULT_POINT(CS_WRITE_RECEIVED, p->place);
-	code = lock_write(s, h, &m, p, &local);
+	code = out_of_contact(s) ? ERR_LEASE : lock_write(s, h, &m, p, &local);
 	FAULT_POINT(CS_WRITE_LOCKED, p->place);
 	if (m.n_chain > 0 && code == 0)
 		forward = forward_head(s, h, m, &chain);
@@ -343,8 +353,11 @@ static int on_write(struct session *s, const struct wire_header *h, struct err *
 			   h->data_bytes) >= 0)
 		code = err_set(&local, ERR_CHECKSUM, "chunk %016llx: the data came damaged",
 			       (unsigned long long)m.chunk);
-	if (code == 0) {
+	if (code == 0)
 		code = apply_write(s, h, &m, p, &local);
+	if (code == 0 && out_of_contact(s)) {
+		code = ERR_LEASE;
+		store_in_doubt(s->o->store, &p->range);
 	}
 	if (m.n_chain == 0 || forward < 0) {
 		if (code == ERR_PEER) {
@@ -488,6 +501,8 @@ static int on_read(struct session *s, const struct wire_header *h, struct err *e
 	}
 	if (r == 0)
 		r = chunk_file_length(&file, &length, &local);
+	if (r == 0 && out_of_contact(s))
+		r = ERR_LEASE;
 	/* Sent from a descriptor of its own: a slow reader must not hold up a raise. */
 	fd = r == 0 ? dup(file.fd) : -1;
 	if (r == 0 && fd < 0)
@@ -585,6 +600,8 @@ static int on_sync(struct session *s, const struct wire_header *h, struct err *e
 			local = chain;
 		}
 	}
+	if (r == 0 && out_of_contact(s))
+		r = ERR_LEASE;
 	FAULT_POINT(CS_SYNC_ANSWER, "");
 	return answer(s, h, r, local.text, server, err);
 }
@@ -604,6 +621,8 @@ static int on_message(struct session *s, const struct wire_header *h, struct err
 		r = err_set(err, ERR_PROTOCOL, "%s with data", wire_op_name(h->op));
 	if (r < 0)
 		return r;
+	if (out_of_contact(s))
+		return answer(s, h, ERR_LEASE, NULL, 0, err);
 	atomic_fetch_add(&in_progress, 1);
 	switch (h->op) {
 	case OP_READ: r = on_read(s, h, err); break;

@@ -2,11 +2,13 @@
 #ifndef CAIRN_CHUNKSERVER_SERVE_H
 #define CAIRN_CHUNKSERVER_SERVE_H
 
+#include "chunkserver/lease.h"
 #include "chunkserver/store.h"
 #include "common/auth.h"
 
 struct serve_options {
 	struct store *store;
+	const struct lease *lease; /* without it nothing is served or acknowledged: ERR_LEASE */
 	const struct auth_key *key;
 	const char *name;
 	int64_t io_timeout_ms;
