@@ -46,6 +46,8 @@ static const struct conf_option master_option_rows[] = {
 	 "difference of fullness, in percent, from which chunks are moved; 0: never"},
 	{"balance_max", CONF_INT, &master.o.balance_max, "2", 0, 1000,
 	 "chunks moved at once, for balance or failure domains"},
+	{"compare_period", CONF_TIME, &master.o.compare_period_ms, "14d", 0, 31536000000,
+	 "the replicas of every chunk are compared once in so long; 0: never"},
 	{"garbage_grace", CONF_TIME, &master.o.garbage_grace_ms, "1h", 0, 864000000,
 	 "how long a replica of an unknown chunk is kept before it is deleted"},
 	{"max_connections", CONF_INT, &master.o.max_connections, "4096", 4, 1000000,
@@ -187,6 +189,7 @@ static void on_tick(uv_timer_t *timer)
 	rpc_client_tick(m);
 	rpc_recovery_tick(m);
 	repair_tick(m);
+	compare_tick(m);
 }
 
 static void on_log_closed(void *arg)
@@ -411,6 +414,7 @@ int main(int argc, char **argv)
 	rpc_recovery_free(m);
 	hold_free(m);
 	repair_free(m);
+	compare_free(m);
 	session_free_all(m);
 	csreg_free(&m->servers);
 	state_free(m->st);

@@ -4,6 +4,7 @@
 
 #include <uthash.h>
 
+#include "master/compare.h"
 #include "master/csreg.h"
 #include "master/hold.h"
 #include "master/ns.h"
@@ -18,7 +19,7 @@ struct master_options {
 	int64_t replicas, heartbeat_ms, dead_after_ms, session_ttl_ms, cache_bytes;
 	int64_t raise_timeout_ms, repair_delay_ms, repair_max, repair_per_server, max_connections;
 	int64_t balance_threshold, balance_max;
-	int64_t garbage_grace_ms;
+	int64_t garbage_grace_ms, compare_period_ms;
 	bool check, json;
 	char *export_file, *import_file;
 };
@@ -47,6 +48,7 @@ struct master {
 	struct raise_table raises;
 	struct session_clock *sessions;
 	struct hold hold;
+	struct compare compare;
 	struct backup_view *backups; /* rpc_recovery.c */
 	struct call *parked; /* rpc_client.c */
 	uint64_t applied;     /* index of the last entry applied */

@@ -48,7 +48,31 @@ static unsigned source_rank(struct part *p, enum part_state state)
 	       (part_cs(p)->state == SERVER_SUSPECT ? 1 : 0);
 }
 
-/* The best member to copy from, of equal ones the one with the least to do. */
+static bool same_answer(const struct part *a, const struct part *b)
+{
+	return a->answer.present == b->answer.present && a->answer.length == b->answer.length &&
+	       a->answer.digest == b->answer.digest;
+}
+
+/* How many members have what this one has, as far as they have said. */
+static unsigned supporters(struct raise *x, const struct part *p)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < x->n_parts; i++)
+		n += x->parts[i].state == PART_GOOD && !x->parts[i].joining &&
+		     same_answer(&x->parts[i], p);
+	return n;
+}
+
+/* Of two that are as good, the one with more who have the same, then the one with less to do. */
+static bool is_better(struct raise *x, const struct part *a, const struct part *b)
+{
+	unsigned for_a = supporters(x, a), for_b = supporters(x, b);
+
+	return for_a != for_b ? for_a > for_b : part_cs(a)->feeding < part_cs(b)->feeding;
+}
+
 struct part *raise_best_source(struct raise *x, enum part_state state)
 {
 	struct part *best = NULL;
@@ -60,8 +84,7 @@ struct part *raise_best_source(struct raise *x, enum part_state state)
 		if (p->joining || p->state != state || !cs_up(part_cs(p)))
 			continue;
 		rank = source_rank(p, state);
-		if (!best || rank < best_rank ||
-		    (rank == best_rank && part_cs(p)->feeding < part_cs(best)->feeding)) {
+		if (!best || rank < best_rank || (rank == best_rank && is_better(x, p, best))) {
 			best = p;
 			best_rank = rank;
 		}
@@ -125,12 +148,6 @@ static void mend_done(void *arg, int code, struct slice fields)
 		mend_failed(x, p, code);
 	if (--x->outstanding == 0)
 		mend_ended(x);
-}
-
-static bool same_answer(const struct part *a, const struct part *b)
-{
-	return a->answer.present == b->answer.present && a->answer.length == b->answer.length &&
-	       a->answer.digest == b->answer.digest;
 }
 
 /* To be a copy of what is absent, because it was never written: what is here of an older version

@@ -70,7 +70,7 @@ void raise_confirm(struct raise *x);
 struct part *raise_part_of(struct raise *x, uint32_t server);
 void raise_part_add(struct raise *x, uint32_t server, bool joining);
 uint8_t raise_marks_of(struct raise *x, uint32_t server);
-/* The best member to copy from, of equal ones the one with the least to do. */
+/* The member to copy from: the best one, of equally good ones what most of them have. */
 struct part *raise_best_source(struct raise *x, enum part_state state);
 int raise_pull(struct raise *x, uint32_t server, const struct part *source, uint32_t new_version,
 	       int64_t timeout_ms, cs_done_fn done, void *arg);

@@ -79,6 +79,7 @@ static void on_cluster_status(struct master *m, struct peer *peer, const struct 
 		.repairs = m->repairs, .moves = m->moves,
 	};
 	put_queue(m, &rep);
+	compare_progress(m, &rep.compare);
 	peer_reply(peer, h, &rep);
 }
 

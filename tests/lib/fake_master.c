@@ -264,6 +264,16 @@ int fake_raise(struct fake_replica *r, const struct wire_chunk_raise *req,
 	return 0;
 }
 
+int fake_check(const struct fake_replica *r, uint32_t version, struct wire_chunk_state *ret)
+{
+	if (!r->present)
+		return ERR_NO_CHUNK;
+	if (r->version != version)
+		return ERR_CHUNK_VERSION;
+	state_of(r, ret);
+	return 0;
+}
+
 int fake_readable(struct fake_replica *r, uint32_t version)
 {
 	if (!r->present)

@@ -64,6 +64,7 @@ int fake_pull(struct fake_replica *r, const struct fake_replica *from, uint32_t 
 	      const struct wire_chunk_pull *req, struct wire_chunk_state *ret);
 /* Whether r may be read at this version by another server. */
 int fake_readable(struct fake_replica *r, uint32_t version);
+int fake_check(const struct fake_replica *r, uint32_t version, struct wire_chunk_state *ret);
 void fake_delete(struct fake_replica *r, uint32_t version);
 /* All that it holds goes to stable storage. */
 void fake_sync(struct fake_replica *r);

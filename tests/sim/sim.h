@@ -112,6 +112,7 @@ void sim_write(struct sim_client *c, uint64_t op, uint32_t number, const struct 
 	       unsigned first, unsigned last, sim_wrote_fn done);
 /* A write of it is applied here and not known to be everywhere: readers wait. */
 bool sim_write_uncommitted(const struct sim_slot *slot);
+bool sim_write_locked(const struct sim_slot *slot);
 bool sim_write_uncommitted_block(const struct sim_slot *slot, unsigned block);
 /* Connections of a process that has died break. */
 void sim_write_server_died(struct sim_server *s);

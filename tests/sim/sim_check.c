@@ -504,8 +504,7 @@ static const char *check_replica_rests(uint64_t chunk, const struct row_chunk *r
 	if (!replica_good(chunk, row, s))
 		NOT_YET("chunk %llu on server %u is not what was promised",
 			(unsigned long long)chunk, s->id);
-	if ((row->flags & CHUNK_WRITTEN) &&
-	    memcmp(r->block, first->block, sizeof(r->block)) != 0)
+	if (memcmp(r->block, first->block, sizeof(r->block)) != 0)
 		NOT_YET("chunk %llu on server %u differs from its other replicas",
 			(unsigned long long)chunk, s->id);
 	return NULL;

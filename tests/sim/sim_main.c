@@ -41,6 +41,7 @@ static void tick(void *arg, uint64_t restarts)
 	rpc_client_tick(m);
 	session_tick(m);
 	repair_tick(m);
+	compare_tick(m);
 	sim_after(MASTER_TICK_MS, tick, NULL, restarts);
 }
 
@@ -74,6 +75,7 @@ static void master_stop(void)
 	raise_free_all(m);
 	rpc_client_free(m);
 	repair_free(m);
+	compare_free(m);
 	session_free_all(m);
 	csreg_free(&m->servers);
 	*m = (struct master){.o = m->o, .st = m->st, .applied = m->applied};
@@ -91,6 +93,7 @@ static void master_new(void)
 		.replicas = sim.copies, .heartbeat_ms = 1000, .dead_after_ms = 5000,
 		.session_ttl_ms = 15000, .raise_timeout_ms = 3000, .repair_max = 4,
 		.repair_per_server = 2,
+		.compare_period_ms = 60000,
 		.balance_threshold = 10, .balance_max = 2,
 		.repair_delay_ms = fake_draw(2) ? 20000 : 6000};
 	fake_log_open(&sim.m);

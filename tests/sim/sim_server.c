@@ -307,6 +307,20 @@ static int do_pull(struct sim_command *cmd, struct wire_chunk_state *ret)
 	return r;
 }
 
+static int do_check(struct sim_server *s, struct slice fields, struct wire_chunk_state *ret)
+{
+	struct cursor c = cursor_slice(fields);
+	struct wire_chunk_check req;
+	struct sim_slot *slot;
+
+	if (wire_chunk_check_get(&c, &req) < 0)
+		return ERR_PROTOCOL;
+	slot = &s->slots[req.chunk];
+	if (slot->r.unclean || sim_write_locked(slot))
+		return ERR_BUSY;
+	return fake_check(&slot->r, req.version, ret);
+}
+
 static void command_begin(struct sim_server *s)
 {
 	struct sim_command *cmd = s->commands;
@@ -348,6 +362,7 @@ static void command_done(void *arg, uint64_t n)
 	case OP_CHUNK_RAISE: r = do_raise(s, fields, &state); break;
 	case OP_CHUNK_PULL: r = do_pull(cmd, &state); break;
 	case OP_CHUNK_DELETE: r = do_delete(s, fields); break;
+	case OP_CHUNK_CHECK: r = do_check(s, fields, &state); break;
 	default: r = ERR_PROTOCOL;
 	}
 	command_reply(cmd, r, &state);
@@ -439,7 +454,7 @@ void sim_server_stop(struct sim_server *s, enum sim_stop how)
 		struct fake_replica *r = &s->slots[i].r;
 		if (how == STOP_CLEAN && !r->unclean) {
 			fake_sync(r);
-			r->open = r->in_doubt;
+			r->open = r->in_doubt || sim_write_uncommitted(&s->slots[i]);
 		}
 		if (how == STOP_POWER)
 			lose_unsynced(r);

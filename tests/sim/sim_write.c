@@ -262,6 +262,14 @@ bool sim_write_uncommitted_block(const struct sim_slot *slot, unsigned block)
 	return h && h->applied && h->epoch == slot->r.epoch;
 }
 
+bool sim_write_locked(const struct sim_slot *slot)
+{
+	for (unsigned b = 0; b < REPLICA_BLOCKS; b++)
+		if (slot->lock[b] && slot->lock[b]->epoch == slot->r.epoch)
+			return true;
+	return false;
+}
+
 bool sim_write_uncommitted(const struct sim_slot *slot)
 {
 	for (unsigned b = 0; b < REPLICA_BLOCKS; b++)
