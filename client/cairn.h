@@ -48,7 +48,11 @@ struct cairn_options {
  * that names the master and the reason. */
 CAIRN_API int cairn_connect(const struct cairn_options *options, struct cairn **ret,
 			    char *errbuf, size_t errbuf_bytes);
-/* Closes the session and all files still open. NULL is fine. */
+/* For a program that must end now: calls under way that wait for the master fail with -EIO, later
+ * ones do at once. Any thread; only cairn_disconnect is of use afterwards. */
+CAIRN_API void cairn_abort(struct cairn *fs);
+/* Closes the session and all files still open, within a few seconds also when the master cannot be
+ * reached (the session then ends by expiry). NULL is fine. */
 CAIRN_API void cairn_disconnect(struct cairn *fs);
 
 /* The text of the calling thread's last failure; never NULL. */

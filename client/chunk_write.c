@@ -105,6 +105,7 @@ struct chunk_writer {
 	struct piece pieces[PIECES_MAX];
 	bool done[PIECES_MAX];
 	unsigned n;
+	uint64_t session, seq; /* names of the pieces: seq + i */
 	int64_t deadline_ms;
 	struct buf fields;
 	uint32_t failed; /* the server to blame for the last failure */
@@ -124,6 +125,7 @@ static int piece_send(struct chunk_writer *w, struct conn *conn, unsigned i, str
 		.chunk = w->loc->id, .version = w->loc->version, .offset = p->offset,
 		.flags = w->loc->flags & CHUNK_WRITTEN ? 0 : WRITE_CREATE,
 		.chunk_bits = w->chunk_bits, .token = location_token(w->loc),
+		.session = w->session, .seq = w->seq + i,
 	};
 	size_t n = crc_sums(sums, w->data + p->at, p->offset, p->len);
 	int r;
@@ -241,12 +243,15 @@ static int chunk_write_at(struct chunk_writer *w, uint64_t inode, struct err *er
 }
 
 /* Pieces that were done before a failure are in the chunk still if it is the same chunk and nobody
- * changed the file since: a truncation may have cut them off, under the same id. */
+ * changed the file since: a truncation may have cut them off, under the same id. Then they are new
+ * writes: a head that remembers them by their names would take them for done. */
 static void keep_done(struct chunk_writer *w, uint64_t id, uint64_t new_id, uint64_t since,
 		      uint64_t new_since)
 {
-	if (id != new_id || since != new_since)
-		memset(w->done, 0, sizeof(w->done));
+	if (id == new_id && since == new_since)
+		return;
+	memset(w->done, 0, sizeof(w->done));
+	w->seq = session_number_writes(&w->fs->session, w->n, &w->session);
 }
 
 int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t offset,

@@ -144,10 +144,17 @@ int cairn_connect(const struct cairn_options *options, struct cairn **ret, char 
 	return 0;
 }
 
+void cairn_abort(struct cairn *fs)
+{
+	master_end(&fs->master, clock_ms());
+}
+
 void cairn_disconnect(struct cairn *fs)
 {
 	if (!fs)
 		return;
+	if (!fs->master.end_ms)
+		master_end(&fs->master, deadline_in(CLIENT_DISCONNECT_MS));
 	/* No call is in progress any more: the list is ours. */
 	while (fs->files)
 		handle_close(fs->files, NULL);

@@ -12,6 +12,7 @@
 
 enum {
 	CLIENT_CONNECT_DEFAULT_MS = 1500,
+	CLIENT_DISCONNECT_MS = 4000, /* for saying goodbye to the master */
 	CLIENT_READAHEAD_DEFAULT = 8 << 20,
 };
 

@@ -1,7 +1,10 @@
 #include "client/locate.h"
 
+#include "client/wait.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+
+enum { LOCATE_BACKOFF_FIRST_MS = 5, LOCATE_BACKOFF_MAX_MS = 500 };
 
 /* The name went away under an open handle: what NFS calls a stale handle. */
 static int gone_is_stale(int r, uint64_t inode, struct err *err)
@@ -11,15 +14,29 @@ static int gone_is_stale(int r, uint64_t inode, struct err *err)
 	return err_set(err, ERR_STALE, "inode %llx is gone", (unsigned long long)inode);
 }
 
+/* The chunk that the master waited for was cut away, is still being raised, or has no server now: all
+ * of that passes. */
+static bool is_passing(int code)
+{
+	return code == ERR_CHUNK_PENDING || code == ERR_NO_CHUNK || code == ERR_CHUNK_VERSION ||
+	       code == ERR_NO_SERVERS;
+}
+
 int locate_chunks(struct cairn *fs, uint64_t inode, uint64_t first, uint32_t count,
 		  struct wire_locate_reply *ret, struct buf *fields, int64_t deadline_ms,
 		  struct err *err)
 {
+	struct backoff pause = {LOCATE_BACKOFF_FIRST_MS, LOCATE_BACKOFF_MAX_MS};
 	struct wire_locate req = {.inode = inode, .first = first, .count = count};
 	int r;
 
 	client_cred(NULL, &req.cred);
-	r = master_call(&fs->master, OP_LOCATE, &req, ret, fields, deadline_ms, NULL, err);
+	do {
+		r = master_call(&fs->master, OP_LOCATE, &req, ret, fields, deadline_ms, NULL, err);
+	} while (is_passing(r) && backoff_pause(&pause, deadline_ms));
+	if (is_passing(r))
+		err_prefix(err, r, "locate chunk %llu of inode %llx", (unsigned long long)first,
+			   (unsigned long long)inode);
 	return gone_is_stale(r, inode, err);
 }
 

@@ -67,8 +67,31 @@ static void master_leave(struct master *m)
 	pthread_mutex_unlock(&m->lock);
 }
 
+/* Lock held. The place of c, or of none for NULL, among those in use. */
+static struct conn **out_find(struct master *m, const struct conn *c)
+{
+	unsigned i = 0;
+
+	while (m->out[i] != c)
+		i++;
+	return &m->out[i];
+}
+
+/* From here on master_end can interrupt those who wait on it. */
+static void master_use(struct master *m, struct conn *c)
+{
+	pthread_mutex_lock(&m->lock);
+	*out_find(m, NULL) = c; /* there is room: n_out counts it */
+	if (m->end_ms && m->end_ms <= clock_ms())
+		shutdown(c->fd, SHUT_RDWR);
+	pthread_mutex_unlock(&m->lock);
+}
+
 static void master_drop(struct master *m, struct conn *c)
 {
+	pthread_mutex_lock(&m->lock);
+	*out_find(m, c) = NULL;
+	pthread_mutex_unlock(&m->lock);
 	conn_free(c);
 	master_leave(m);
 }
@@ -76,10 +99,32 @@ static void master_drop(struct master *m, struct conn *c)
 static void master_put(struct master *m, struct conn *c)
 {
 	pthread_mutex_lock(&m->lock);
+	*out_find(m, c) = NULL;
 	m->n_out--;
 	m->idle[m->n_idle++] = c; /* n_idle + n_out <= MASTER_CONNS_MAX always */
 	pthread_cond_signal(&m->room);
 	pthread_mutex_unlock(&m->lock);
+}
+
+void master_end(struct master *m, int64_t end_ms)
+{
+	pthread_mutex_lock(&m->lock);
+	m->end_ms = end_ms > 0 ? end_ms : 1;
+	if (end_ms <= clock_ms())
+		for (unsigned i = 0; i < MASTER_CONNS_MAX; i++)
+			if (m->out[i])
+				shutdown(m->out[i]->fd, SHUT_RDWR);
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* The call's own deadline, or the end of all. */
+static int64_t master_deadline(struct master *m, int64_t deadline_ms)
+{
+	pthread_mutex_lock(&m->lock);
+	if (m->end_ms && m->end_ms < deadline_ms)
+		deadline_ms = m->end_ms;
+	pthread_mutex_unlock(&m->lock);
+	return deadline_ms;
 }
 
 /* The next attempt shall go to another master, unless somebody has moved on already. */
@@ -167,6 +212,7 @@ static int master_take(struct master *m, bool fresh, int64_t deadline_ms, struct
 		master_leave(m);
 		return r;
 	}
+	master_use(m, c);
 	*ret = c;
 	return 0;
 }
@@ -220,8 +266,9 @@ int master_call(struct master *m, uint16_t op, const void *req, void *ret, struc
 	int r;
 
 	for (;;) {
-		enum attempt a = master_attempt(m, fresh, op, req, ret, fields, deadline_ms,
-						addr, &unsure, &r, err);
+		int64_t limit = master_deadline(m, deadline_ms);
+		enum attempt a = master_attempt(m, fresh, op, req, ret, fields, limit, addr,
+						&unsure, &r, err);
 		if (ret_unsure)
 			*ret_unsure = unsure;
 		if (a == ATTEMPT_ANSWERED)
@@ -232,7 +279,7 @@ int master_call(struct master *m, uint16_t op, const void *req, void *ret, struc
 		}
 		if (a != ATTEMPT_REFUSED)
 			master_rotate(m, addr);
-		if (a == ATTEMPT_REFUSED || !backoff_pause(&pause, deadline_ms)) {
+		if (a == ATTEMPT_REFUSED || !backoff_pause(&pause, master_deadline(m, deadline_ms))) {
 			result_strip(err, addr);
 			return err_prefix(err, r, "master %s", addr);
 		}

@@ -29,6 +29,8 @@ struct master {
 	struct conn *idle[MASTER_CONNS_MAX];
 	unsigned n_idle;
 	unsigned n_out;	  /* in use or being dialled */
+	struct conn *out[MASTER_CONNS_MAX]; /* those in use, in no order; NULL: none */
+	int64_t end_ms;	  /* no call lasts longer than until then; 0: no such limit */
 	unsigned current; /* the master to try first: the last one that answered */
 };
 
@@ -48,5 +50,9 @@ int master_dial(struct master *m, int64_t deadline_ms, struct conn **ret, struct
  * master may have executed it. */
 int master_call(struct master *m, uint16_t op, const void *req, void *ret, struct buf *fields,
 		int64_t deadline_ms, bool *ret_unsure, struct err *err);
+
+/* No call, present or future, lasts beyond end_ms. When that has passed already, those that wait for
+ * an answer fail now. */
+void master_end(struct master *m, int64_t end_ms);
 
 #endif

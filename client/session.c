@@ -192,6 +192,18 @@ static int session_take(struct session *s, struct wire_opid *id, int64_t deadlin
 	return r;
 }
 
+uint64_t session_number_writes(struct session *s, unsigned n, uint64_t *ret_session)
+{
+	uint64_t first;
+
+	pthread_mutex_lock(&s->lock);
+	*ret_session = s->id;
+	first = s->writes + 1;
+	s->writes += n;
+	pthread_mutex_unlock(&s->lock);
+	return first;
+}
+
 static void session_done(struct session *s, const struct wire_opid *id)
 {
 	pthread_mutex_lock(&s->lock);

@@ -9,6 +9,7 @@
 #include "client/locate.h"
 #include "client/pieces.h"
 #include "client/result.h"
+#include "client/wait.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/fault.h"
@@ -192,7 +193,9 @@ static int append(struct cairn_file *file, const uint8_t *data, size_t bytes,
 	struct wire_attr attr;
 	int r;
 
-	pthread_mutex_lock(&inode->append_lock);
+	if (!lock_until(&inode->append_lock, deadline_ms))
+		return err_set(err, ERR_TIMEOUT, "inode %llx: waiting for another append",
+			       (unsigned long long)inode->number);
 	r = meta_getattr(file->fs, inode->number, &attr, deadline_ms, err);
 	if (r == ERR_NOENT)
 		r = err_set(err, ERR_STALE, "inode %llx is gone",

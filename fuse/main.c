@@ -28,7 +28,9 @@
 
 static const char program[] = "cairn-mount";
 
-enum { THREADS_MAX = 32, KICK_MS = 20, FLUSH_MS = 4000, CONNECT_ERROR_BYTES = 512 };
+enum {
+	THREADS_MAX = 32, KICK_MS = 20, FLUSH_MS = 4000, END_MS = 2000, CONNECT_ERROR_BYTES = 512,
+};
 
 /* ---- the parent's side of daemonising ---- */
 
@@ -93,6 +95,7 @@ static int daemon_ready(int fd, const char *log_file)
 
 struct stopper {
 	struct fuse_session *session;
+	struct cairn *fs;
 	const char *mountpoint;
 	pthread_t main_thread;
 	sigset_t signals;
@@ -145,7 +148,8 @@ static void flush_mount(const char *mountpoint)
 }
 
 /* Waits for a signal to stop, then ends the loop. Its main thread sleeps in sem_wait, which a
- * signal interrupts; sent until it is seen, since it may come between its check and its sleep. */
+ * signal interrupts; sent until it is seen, since it may come between its check and its sleep.
+ * Requests under way have END_MS to end; then those that wait for a dead master are given up. */
 static void *stop_thread(void *arg)
 {
 	struct stopper *s = arg;
@@ -159,9 +163,14 @@ static void *stop_thread(void *arg)
 	log_info("signal %d: unmounting %s", signal_number, s->mountpoint);
 	flush_mount(s->mountpoint);
 	fuse_session_exit(s->session);
-	while (!atomic_load(&s->done)) {
+	for (int ms = 0; !atomic_load(&s->done); ms += KICK_MS) {
 		pthread_kill(s->main_thread, SIGUSR1);
 		nanosleep(&pause, NULL);
+		if (ms == END_MS) {
+			log_warn("unmounting %s: some requests have not ended in %d ms",
+				 s->mountpoint, END_MS);
+			cairn_abort(s->fs);
+		}
 	}
 	return NULL;
 }
@@ -186,9 +195,9 @@ static int serve_loop(struct fuse_session *session, bool single_thread)
 	return r;
 }
 
-static int serve(struct fuse_session *session, const struct mount_options *o)
+static int serve(struct fuse_session *session, struct cairn *fs, const struct mount_options *o)
 {
-	struct stopper s = {.session = session, .mountpoint = o->mountpoint,
+	struct stopper s = {.session = session, .fs = fs, .mountpoint = o->mountpoint,
 			    .main_thread = pthread_self()};
 	struct sigaction kick = {.sa_handler = on_kick};
 	pthread_t thread;
@@ -209,7 +218,8 @@ static int serve(struct fuse_session *session, const struct mount_options *o)
 }
 
 /* Mounts and serves until unmounted or told to stop. */
-static int run_session(struct fuse_session *session, const struct mount_options *o, int ready_fd)
+static int run_session(struct fuse_session *session, struct cairn *fs,
+		       const struct mount_options *o, int ready_fd)
 {
 	int r;
 
@@ -222,7 +232,7 @@ static int run_session(struct fuse_session *session, const struct mount_options 
 		return 1;
 	}
 	log_info("mounted on %s", o->mountpoint);
-	r = serve(session, o);
+	r = serve(session, fs, o);
 	fuse_session_unmount(session);
 	if (r < 0)
 		log_error("serving %s: %s", o->mountpoint, strerror(-r));
@@ -268,7 +278,7 @@ static int mount_and_serve(struct mount_options *o, const struct cluster *cluste
 		pthread_sigmask(SIG_BLOCK, &signals, NULL);
 		signal(SIGPIPE, SIG_IGN);
 		if (connect_cluster(o, cluster, &mount.fs) == 0)
-			status = run_session(session, o, ready_fd);
+			status = run_session(session, mount.fs, o, ready_fd);
 	}
 	fuse_session_destroy(session);
 	cairn_disconnect(mount.fs);

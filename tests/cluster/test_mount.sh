@@ -102,6 +102,7 @@ PID=$(part_pid mount-1)
 kill_part master-1
 background cat "$MNT/f"
 kill "$PID"
+check "it ends within seconds all the same" wait_for 9 sh -c "! [ -s /proc/$PID/cmdline ]"
 check "down is bounded without a master" timeout 40 cairn local down "$CLUSTER"
 check "and leaves no process" wait_for 10 sh -c "! [ -s /proc/$PID/cmdline ]"
 check "and no mount" sh -c "! mountpoint -q '$MNT'"

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# A server that comes to full ones empty takes over a share of their chunks, and then all is quiet.
+. "$(dirname "$0")/../lib/cluster.sh"
+
+if [ "$(id -u)" != 0 ] || ! mount -t tmpfs -o size=1M tmpfs "$MNT" 2>/dev/null; then
+	echo "# skipped: needs root for tmpfs"
+	exit
+fi
+umount "$MNT"
+cluster_up --chunkservers 4 --master-flag=--dead-after=2s --master-flag=--repair-delay=60s \
+	--chunkserver-flag=--reserve=1M
+cairn local down "$CLUSTER" >/dev/null
+for n in 1 2 3 4; do
+	dir=$CLUSTER/chunkserver-$n
+	MOUNTS+=("$dir")
+	rm -rf "${dir:?}"/*
+	mount -t tmpfs -o size=100M tmpfs "$dir"
+done
+cluster_up
+check "four servers are up" wait_for 30 servers_up 4
+kill_part chunkserver-4
+check "one of them is down" wait_for 30 servers_up 3
+mkdir "$WORK/src"
+for i in $(seq 50); do
+	head -c 1000000 /dev/urandom >"$WORK/src/$i"
+done
+check "three servers are filled by half" cairn put -r "$WORK/src" /src
+
+files_on_4() {
+	find "$CLUSTER/chunkserver-4" -path '*/chunks/*' -type f | wc -l
+}
+took_its_share() {
+	[ "$(files_on_4)" -ge 30 ] && cairn status --json | tr -d ' \n' |
+		grep -q '"garbage":0,.*"repairs":0,"moves":0,'
+}
+cluster_up
+check "the empty one is back" wait_for 30 servers_up 4
+check "it takes its share" wait_for 60 took_its_share
+before=$(files_on_4)
+check "not more than that" [ "$before" -le 45 ]
+check "moves are in the log" grep -q 'moved from .* which is emptier' "$(part_log master-1)"
+check "all is as it was" sh -c "
+	cairn get -r /src '$WORK/back' && diff -r '$WORK/src' '$WORK/back'"
+check "no copy is left over" wait_for 20 sh -c "
+	[ \$(find '$CLUSTER'/chunkserver-* -path '*/chunks/*' -type f | wc -l) = 150 ]"
+check "and nothing more is moved" [ "$(files_on_4)" = "$before" ]
