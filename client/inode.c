@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "client/wait.h"
+
 struct cached_location {
 	struct location loc;
 	UT_hash_handle hh;
@@ -31,7 +33,7 @@ static void inode_free(struct inode *inode)
 	locations_clear(inode);
 	free(inode->dirty);
 	pthread_mutex_destroy(&inode->lock);
-	pthread_mutex_destroy(&inode->append_lock);
+	pthread_cond_destroy(&inode->append_ended);
 	free(inode);
 }
 
@@ -51,12 +53,13 @@ static struct inode *inode_new(uint64_t number, uint8_t chunk_bits)
 {
 	struct inode *inode = calloc(1, sizeof(*inode));
 
-	if (!inode)
+	if (!inode || wait_cond_init(&inode->append_ended) < 0) {
+		free(inode);
 		return NULL;
+	}
 	inode->number = number;
 	inode->chunk_bits = chunk_bits;
 	pthread_mutex_init(&inode->lock, NULL);
-	pthread_mutex_init(&inode->append_lock, NULL);
 	return inode;
 }
 
@@ -164,6 +167,28 @@ void inode_hold(struct inodes *t, struct inode *inode)
 	pthread_mutex_lock(&t->lock);
 	inode->held = true;
 	pthread_mutex_unlock(&t->lock);
+}
+
+bool inode_append_begin(struct inode *inode, int64_t deadline_ms)
+{
+	bool mine;
+
+	pthread_mutex_lock(&inode->lock);
+	while (inode->appending &&
+	       wait_until(&inode->append_ended, &inode->lock, deadline_ms))
+		;
+	mine = !inode->appending;
+	inode->appending = true;
+	pthread_mutex_unlock(&inode->lock);
+	return mine;
+}
+
+void inode_append_end(struct inode *inode)
+{
+	pthread_mutex_lock(&inode->lock);
+	inode->appending = false;
+	pthread_cond_signal(&inode->append_ended);
+	pthread_mutex_unlock(&inode->lock);
 }
 
 /* ---- write locations ---- */

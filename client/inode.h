@@ -20,7 +20,7 @@
  * When one is forgotten, `forgot` makes every file that is opened later count as wholly dirty.
  *
  * Locks: inodes.lock protects the table, refs and held; inode.lock the rest. Neither is held
- * across I/O. inode.append_lock is: it makes O_APPEND writes of this session follow each other. */
+ * across I/O. */
 #ifndef CAIRN_CLIENT_INODE_H
 #define CAIRN_CLIENT_INODE_H
 
@@ -49,8 +49,9 @@ struct inode {
 	UT_hash_handle hh;
 	unsigned refs; /* handles and calls in progress */
 	bool held;     /* lost its last name while open here: RELEASE at the last close */
-	pthread_mutex_t append_lock;
 	pthread_mutex_t lock; /* protects what follows */
+	pthread_cond_t append_ended;
+	bool appending;
 	struct cached_location *locations;
 	uint64_t known;
 	uint64_t own[INODE_OWN_MAX];
@@ -82,6 +83,11 @@ bool inodes_any_open(struct inodes *t);
 /* One reference less. True: it was the last one of a held inode: send RELEASE for it. */
 bool inode_close(struct inodes *t, struct inode *inode);
 void inode_hold(struct inodes *t, struct inode *inode);
+
+/* Makes O_APPEND writes of this session follow each other. False: another one has not ended by the
+ * deadline. */
+bool inode_append_begin(struct inode *inode, int64_t deadline_ms);
+void inode_append_end(struct inode *inode);
 
 /* ---- write locations ---- */
 

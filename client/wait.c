@@ -20,12 +20,13 @@ int wait_cond_init(pthread_cond_t *cond)
 	return eno == 0 ? 0 : ERR_NOMEM;
 }
 
-/* On CLOCK_MONOTONIC, which is what waits take. */
-static struct timespec moment(int64_t deadline_ms)
+bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline_ms)
 {
 	int64_t left = deadline_left(deadline_ms);
 	struct timespec at;
 
+	if (left == 0)
+		return false;
 	clock_gettime(CLOCK_MONOTONIC, &at);
 	at.tv_sec += left / 1000;
 	at.tv_nsec += left % 1000 * 1000000;
@@ -33,24 +34,7 @@ static struct timespec moment(int64_t deadline_ms)
 		at.tv_sec++;
 		at.tv_nsec -= 1000000000;
 	}
-	return at;
-}
-
-bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline_ms)
-{
-	struct timespec at;
-
-	if (deadline_left(deadline_ms) == 0)
-		return false;
-	at = moment(deadline_ms);
 	return pthread_cond_timedwait(cond, lock, &at) != ETIMEDOUT;
-}
-
-bool lock_until(pthread_mutex_t *lock, int64_t deadline_ms)
-{
-	struct timespec at = moment(deadline_ms);
-
-	return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &at) == 0;
 }
 
 bool backoff_pause(struct backoff *b, int64_t deadline_ms)

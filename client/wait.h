@@ -12,10 +12,6 @@ int wait_cond_init(pthread_cond_t *cond);
 /* One pthread_cond_wait that ends at the deadline. False when the deadline has passed. */
 bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline_ms);
 
-/* pthread_mutex_lock, but for a lock that is held while servers are waited for. False: not ours by
- * the deadline. */
-bool lock_until(pthread_mutex_t *lock, int64_t deadline_ms);
-
 /* Growing pauses: first_ms, then doubling up to max_ms. */
 struct backoff {
 	int64_t next_ms;

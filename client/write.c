@@ -9,7 +9,6 @@
 #include "client/locate.h"
 #include "client/pieces.h"
 #include "client/result.h"
-#include "client/wait.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/fault.h"
@@ -185,7 +184,7 @@ static int write_at(struct cairn_file *file, const uint8_t *data, size_t bytes, 
 	return 0;
 }
 
-/* The lock makes appends of this session follow each other; see cairn.h. */
+/* Appends of this session follow each other; see cairn.h. */
 static int append(struct cairn_file *file, const uint8_t *data, size_t bytes,
 		  int64_t deadline_ms, struct err *err)
 {
@@ -193,7 +192,7 @@ static int append(struct cairn_file *file, const uint8_t *data, size_t bytes,
 	struct wire_attr attr;
 	int r;
 
-	if (!lock_until(&inode->append_lock, deadline_ms))
+	if (!inode_append_begin(inode, deadline_ms))
 		return err_set(err, ERR_TIMEOUT, "inode %llx: waiting for another append",
 			       (unsigned long long)inode->number);
 	r = meta_getattr(file->fs, inode->number, &attr, deadline_ms, err);
@@ -204,7 +203,7 @@ static int append(struct cairn_file *file, const uint8_t *data, size_t bytes,
 		r = err_set(err, ERR_FBIG, "beyond the largest file");
 	if (r == 0)
 		r = write_at(file, data, bytes, attr.size, deadline_ms, err);
-	pthread_mutex_unlock(&inode->append_lock);
+	inode_append_end(inode);
 	return r;
 }
 
