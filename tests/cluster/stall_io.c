@@ -1,10 +1,10 @@
 /* A writer or a reader that never stops by itself, and times each of its calls.
  *
- *   stall_io write|read FILE REPORT
+ *   stall_io write|sync|read FILE REPORT
  *
  * Works through the first SPAN bytes of FILE again and again in pieces of 1 MiB, whose content
- * depends on nothing but their place; a reader drops the kernel's pages first and compares. After
- * each call REPORT holds "calls N longest MS ms errors E" (replaced whole, so that it can be read at
+ * depends on nothing but their place; "sync" is a write and an fsync; a reader drops the kernel's
+ * pages first and compares. After each call REPORT holds "calls N longest MS ms errors E" (replaced whole, so that it can be read at
  * any time). Ends on SIGTERM; the exit status is 1 if a call failed or bytes were wrong. */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,16 +56,19 @@ static int report(int fd, unsigned long calls, int64_t longest, unsigned long er
 }
 
 /* 0, or 1 after a line that says what is wrong. */
-static int one_call(int fd, int writing, uint8_t *buf, const uint8_t *right, off_t at)
+static int one_call(int fd, const char *mode, uint8_t *buf, const uint8_t *right, off_t at)
 {
-	ssize_t n = writing ? pwrite(fd, right, PIECE, at) : pread(fd, buf, PIECE, at);
+	int reading = *mode == 'r';
+	ssize_t n = reading ? pread(fd, buf, PIECE, at) : pwrite(fd, right, PIECE, at);
 
+	if (n == PIECE && *mode == 's' && fsync(fd) < 0)
+		n = -1;
 	if (n != PIECE) {
-		fprintf(stderr, "%s at %lld: %s\n", writing ? "write" : "read", (long long)at,
+		fprintf(stderr, "%s at %lld: %s\n", mode, (long long)at,
 			n < 0 ? strerror(errno) : "short");
 		return 1;
 	}
-	if (!writing && memcmp(buf, right, PIECE) != 0) {
+	if (reading && memcmp(buf, right, PIECE) != 0) {
 		fprintf(stderr, "read at %lld: wrong bytes\n", (long long)at);
 		return 1;
 	}
@@ -78,12 +81,12 @@ int main(int argc, char **argv)
 	struct sigaction term = {.sa_handler = on_term, .sa_flags = SA_RESTART};
 	unsigned long calls = 0, errors = 0;
 	int64_t longest = 0;
-	int fd, out, writing = argc == 4 && strcmp(argv[1], "write") == 0;
+	int fd, out, reading = argc == 4 && *argv[1] == 'r';
 
 	if (argc != 4)
 		return 2;
 	sigaction(SIGTERM, &term, NULL);
-	fd = open(argv[2], writing ? O_RDWR | O_CREAT : O_RDONLY, 0644);
+	fd = open(argv[2], reading ? O_RDONLY : O_RDWR | O_CREAT, 0644);
 	out = open(argv[3], O_WRONLY | O_CREAT | O_TRUNC, 0644);
 	if (fd < 0 || out < 0) {
 		perror(fd < 0 ? argv[2] : argv[3]);
@@ -92,10 +95,10 @@ int main(int argc, char **argv)
 	for (off_t at = 0; !stop; at = (at + PIECE) % SPAN) {
 		int64_t begin, took;
 		fill(right, at);
-		if (!writing)
+		if (reading)
 			posix_fadvise(fd, at, PIECE, POSIX_FADV_DONTNEED);
 		begin = now_ms();
-		errors += (unsigned long)one_call(fd, writing, buf, right, at);
+		errors += (unsigned long)one_call(fd, argv[1], buf, right, at);
 		took = now_ms() - begin;
 		longest = took > longest ? took : longest;
 		if (report(out, ++calls, longest, errors) < 0)

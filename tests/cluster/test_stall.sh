@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A writer and a reader on the mount go on while each role is killed or frozen: no call fails, the
-# one under way ends. The longest call of each is printed; what is asserted of it is generous, since
+# Writers (one of them with fsync) and a reader on the mount go on while each role is killed or
+# frozen: no call fails, the one under way ends. The longest call of each is printed; what is asserted of it is generous, since
 # machines are noisy.
 . "$(dirname "$0")/../lib/cluster.sh"
 
@@ -16,27 +16,33 @@ report() {
 has_done() { # NAME COUNT
 	[ -s "$WORK/$1.report" ] && [ "$(report "$1" CALLS)" -ge "$2" ]
 }
-both_have_done() { # COUNT more than when they were looked at last
-	has_done write $((writes + $1)) && has_done read $((reads + $1))
+all_have_done() { # COUNT more than when they were looked at last; of fsyncs a tenth
+	has_done write $((writes + $1)) && has_done read $((reads + $1)) &&
+		has_done sync $((syncs + $1 / 10))
 }
 look() {
 	writes=$(report write CALLS)
 	reads=$(report read CALLS)
+	syncs=$(report sync CALLS)
 }
 begin_io() {
-	rm -f "$WORK/write.report" "$WORK/read.report"
-	background "$TESTS_BIN/stall_io" write "$MNT/written" "$WORK/write.report" 2>"$WORK/write.err"
-	writer=$!
-	background "$TESTS_BIN/stall_io" read "$MNT/read" "$WORK/read.report" 2>"$WORK/read.err"
-	reader=$!
+	local io
+	pids=()
+	for io in write read sync; do
+		rm -f "$WORK/$io.report"
+		background "$TESTS_BIN/stall_io" $io "$MNT/$io" "$WORK/$io.report" 2>"$WORK/$io.err"
+		pids+=($!)
+	done
 	writes=0
 	reads=0
-	wait_for 60 both_have_done 20
+	syncs=0
+	wait_for 60 all_have_done 20
 }
 end_io() { # WHAT SIGNAL
 	local io pid longest
-	for io in write read; do
-		pid=$([ $io = write ] && echo "$writer" || echo "$reader")
+	for io in write read sync; do
+		pid=${pids[0]}
+		pids=("${pids[@]:1}")
 		kill -TERM "$pid"
 		check "$1 $2: no $io fails" wait "$pid"
 		longest=$(report $io LONGEST)
@@ -59,31 +65,31 @@ check "the reader's file is written" wait_for 60 has_done fill 200
 kill -TERM $! && wait $!
 
 for n in 1 2 3 4; do
-	check "writer and reader run" begin_io
+	check "writers and reader run" begin_io
 	pid=$(part_pid chunkserver-$n)
 	kill -STOP "$pid"
 	check "chunkserver-$n is frozen" wait_for 10 is_stopped "$pid"
 	look
-	check "both go on without it" wait_for 30 both_have_done $GO_ON
+	check "all go on without it" wait_for 30 all_have_done $GO_ON
 	kill -CONT "$pid"
 	look
-	check "both go on with it" wait_for 30 both_have_done $GO_ON
+	check "all go on with it" wait_for 30 all_have_done $GO_ON
 	end_io chunkserver-$n STOP
 	check "all servers are up" wait_for 30 servers_up 4
 done
 
 for n in 1 2 3 4; do
-	check "writer and reader run" begin_io
+	check "writers and reader run" begin_io
 	check "chunkserver-$n is killed" kill_part chunkserver-$n
 	look
-	check "both go on without it" wait_for 30 both_have_done $GO_ON
+	check "all go on without it" wait_for 30 all_have_done $GO_ON
 	end_io chunkserver-$n KILL
 	cluster_up
 	check "all servers are up" wait_for 30 servers_up 4
 done
 
 # The master: everything waits for it, and no longer than it takes.
-check "writer and reader run" begin_io
+check "writers and reader run" begin_io
 pid=$(part_pid master-1)
 kill -STOP "$pid"
 check "the master is frozen" wait_for 10 is_stopped "$pid"
@@ -91,12 +97,12 @@ frozen=$SECONDS
 check "for two seconds" wait_for 10 frozen_for 2
 kill -CONT "$pid"
 look
-check "both go on after it" wait_for 30 both_have_done $GO_ON
+check "all go on after it" wait_for 30 all_have_done $GO_ON
 end_io master STOP
 
-check "writer and reader run" begin_io
+check "writers and reader run" begin_io
 check "the master is killed" kill_part master-1
 cluster_up
 look
-check "both go on after it" wait_for 30 both_have_done $GO_ON
+check "all go on after it" wait_for 30 all_have_done $GO_ON
 end_io master KILL
