@@ -311,5 +311,5 @@ int copy_run(const struct copy_request *request, char **sources, int n_sources, 
 		cli_complain(request->cli, dst, "cannot start threads");
 	}
 	progress_stop(&c.progress);
-	return copy_stopped() ? 130 : cli_status(request->cli);
+	return copy_stopped() && !copy_lost() ? 130 : cli_status(request->cli);
 }

@@ -56,6 +56,7 @@ struct copy_queue {
 /* ---- signals ---- */
 
 static volatile sig_atomic_t stopped;
+static atomic_bool lost;
 
 static void on_stop(int signal_number)
 {
@@ -64,7 +65,12 @@ static void on_stop(int signal_number)
 
 bool copy_stopped(void)
 {
-	return stopped;
+	return stopped || atomic_load(&lost);
+}
+
+bool copy_lost(void)
+{
+	return atomic_load(&lost);
 }
 
 void copy_catch_signals(void)
@@ -255,6 +261,18 @@ static void job_commit(struct copy_queue *q, struct job *job)
 	job->temp = NULL;
 }
 
+/* A file has failed. If nobody is there any more, the others need not try one by one, each for as
+ * long as the client waits. */
+static void look_for_cluster(struct copy_queue *q)
+{
+	const struct side *sides[] = {q->request->from, q->request->to};
+
+	for (size_t i = 0; i < 2; i++)
+		if (sides[i]->lost && !copy_stopped() && sides[i]->lost(sides[i]) &&
+		    !atomic_exchange(&lost, true))
+			cli_complain(q->request->cli, "cluster", "no server answers: giving up");
+}
+
 static void job_end(struct copy_queue *q, struct job *job)
 {
 	const struct side *from = q->request->from, *to = q->request->to;
@@ -265,6 +283,8 @@ static void job_end(struct copy_queue *q, struct job *job)
 		job_check_source(q, job);
 	if (job->in && !job_failed(q, job))
 		job_commit(q, job);
+	if (job_failed(q, job))
+		look_for_cluster(q);
 	if (job->in)
 		from->close(from, job->in);
 	if (job->out)

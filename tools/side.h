@@ -41,6 +41,8 @@ struct side {
 	/* Makes the bytes durable, then sets mode and times as st has them. */
 	int (*finish)(const struct side *s, struct side_file *f, const struct stat *st);
 	int (*close)(const struct side *s, struct side_file *f);
+	/* Whether no server answers; then later calls fail at once. NULL: cannot happen. */
+	bool (*lost)(const struct side *s);
 };
 
 void side_init_local(struct side *s);

@@ -147,6 +147,16 @@ static int remote_close(const struct side *s, struct side_file *f)
 	return cairn_close(file_of(f));
 }
 
+static bool remote_lost(const struct side *s)
+{
+	struct cairn_statfs space;
+
+	if (cairn_statfs(s->fs, &space) == 0 && space.total_bytes > 0)
+		return false;
+	cairn_abort(s->fs);
+	return true;
+}
+
 void side_init_remote(struct side *s, struct cairn *fs)
 {
 	*s = (struct side){
@@ -155,6 +165,6 @@ void side_init_remote(struct side *s, struct cairn *fs)
 		.rename = remote_rename, .unlink = remote_unlink, .set_meta = remote_set_meta,
 		.open = remote_open, .create = remote_create, .fstat = remote_fstat,
 		.pread = remote_pread, .pwrite = remote_pwrite, .finish = remote_finish,
-		.close = remote_close,
+		.close = remote_close, .lost = remote_lost,
 	};
 }
