@@ -16,7 +16,9 @@
 #include "common/fault.h"
 #include "common/log.h"
 
-enum { LINK_WORKERS = 4, LINK_QUEUE_MAX = 4096, LINK_BACKOFF_MIN_MS = 100,
+/* Copies and deletions may take long, and the master takes a server that is late with a raise for a
+ * failed one: some workers are kept free of the former. */
+enum { LINK_WORKERS = 6, LINK_SLOW_MAX = 4, LINK_QUEUE_MAX = 4096, LINK_BACKOFF_MIN_MS = 100,
        LINK_BACKOFF_MAX_MS = 2000, LINK_IO_MS = 5000, LINK_REPORT_MS = 30000 };
 
 struct item {
@@ -54,7 +56,8 @@ struct link {
 	/* Protected by lock. */
 	pthread_mutex_t lock;
 	pthread_cond_t work;
-	struct queue commands, out;
+	struct queue commands, slow, out;
+	unsigned slow_running;
 	struct chain_fault *faults; /* oldest first */
 	unsigned n_faults;
 	uint64_t generation; /* of the connection: answers to an older one are dropped */
@@ -242,21 +245,39 @@ static int run_command(struct link *l, const struct item *cmd, struct buf *out, 
 	return r < 0 ? r : wire_put_reply(out, cmd->h.op, cmd->h.id, cmd->h.trace, &state, 0);
 }
 
+static bool is_slow(uint16_t op)
+{
+	return op == OP_CHUNK_PULL || op == OP_CHUNK_DELETE;
+}
+
+/* The next command that may be begun, or NULL. Called with the lock. */
+static struct item *command_take(struct link *l)
+{
+	struct item *cmd = queue_take(&l->commands);
+
+	if (!cmd && l->slow_running < LINK_SLOW_MAX)
+		cmd = queue_take(&l->slow);
+	if (cmd)
+		l->slow_running += is_slow(cmd->h.op);
+	return cmd;
+}
+
 static void *worker(void *arg)
 {
 	struct link *l = arg;
 
 	pthread_mutex_lock(&l->lock);
 	for (;;) {
-		struct item *cmd, *answer;
+		struct item *cmd = NULL, *answer;
 		struct err err = {0};
 		uint64_t generation;
+		bool slow;
 		int r;
-		while (!l->commands.items && !l->stopping)
+		while (!l->stopping && (cmd = command_take(l)) == NULL)
 			pthread_cond_wait(&l->work, &l->lock);
-		if (l->stopping)
+		if (!cmd)
 			break;
-		cmd = queue_take(&l->commands);
+		slow = is_slow(cmd->h.op);
 		generation = l->generation;
 		pthread_mutex_unlock(&l->lock);
 		answer = calloc(1, sizeof(*answer));
@@ -271,6 +292,7 @@ static void *worker(void *arg)
 		}
 		item_free(cmd);
 		pthread_mutex_lock(&l->lock);
+		l->slow_running -= slow;
 		if (l->up && generation == l->generation)
 			queue_add(&l->out, answer);
 		else
@@ -335,7 +357,7 @@ static void take_command(struct link *l, const struct wire_header *h, const stru
 		buf_append_slice(&i->bytes, buf_slice(fields));
 	}
 	pthread_mutex_lock(&l->lock);
-	queue_add(&l->commands, i);
+	queue_add(is_slow(h->op) ? &l->slow : &l->commands, i);
 	pthread_cond_signal(&l->work);
 	pthread_mutex_unlock(&l->lock);
 }
@@ -570,8 +592,10 @@ static void link_up(struct link *l, bool up)
 	l->up = up;
 	l->generation++;
 	queue_clear(&l->out);
-	if (!up)
+	if (!up) {
 		queue_clear(&l->commands);
+		queue_clear(&l->slow);
+	}
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -659,6 +683,7 @@ void link_stop(struct link *l)
 	for (unsigned i = 0; i < l->n_workers; i++)
 		pthread_join(l->workers[i], NULL);
 	queue_clear(&l->commands);
+	queue_clear(&l->slow);
 	queue_clear(&l->out);
 	while (l->faults)
 		chain_fault_forget(l, l->faults);
