@@ -54,9 +54,25 @@ static void walk_ended(struct cs *cs, bool found)
 		cs->garbage_rest_ms = deadline_in(wait_ms);
 }
 
-/* Gathers what is due among the next rows. 0, or negative. */
+/* When it became garbage its chunk had all copies; now some are missing. Then it is worth something
+ * again: as long as the chunk may lose more, and because little has to be copied to make it good. */
+static bool missed(struct master *m, uint64_t chunk)
+{
+	struct condition c;
+	return repair_examine(m, chunk, &c) == 1 && c.live < c.copies;
+}
+
+static void take_back(struct master *m, struct cs *cs, const struct cmd_garbage *cmd)
+{
+	for (unsigned i = 0; i < cmd->n_have; i++)
+		csreg_mark(&m->servers, cmd->have[i].id, cs->id, MARK_STALE);
+	if (cmd->n_have > 0)
+		master_propose_quietly(m, CMD_NUMBER_GARBAGE, cmd);
+}
+
+/* Gathers what is due among the next rows; what is missed again, into ret_missed. 0, or negative. */
 static int garbage_gather(struct master *m, struct cs *cs, unsigned looked_at_max,
-			  struct cmd_garbage *ret)
+			  struct cmd_garbage *ret, struct cmd_garbage *ret_missed)
 {
 	struct key prefix = key_prefix(key_garbage(cs->id, 0), 5);
 	struct key start = key_garbage(cs->id, cs->garbage_next);
@@ -64,20 +80,25 @@ static int garbage_gather(struct master *m, struct cs *cs, unsigned looked_at_ma
 	struct state_iter *it;
 	struct slice key, value;
 	unsigned n = 0;
+	uint64_t id;
 	int r = state_iter_open(m->st, key_slice(&prefix), key_slice(&start), &it);
 
 	if (r < 0)
 		return r;
 	while (n++ < looked_at_max && ret->n_have < CMD_GARBAGE_MAX &&
+	       ret_missed->n_have < CMD_GARBAGE_MAX &&
 	       (r = state_iter_next(it, &key, &value)) == 1) {
 		struct cursor c = cursor_slice(value);
 		struct row_on_server row;
 		if (row_on_server_get(&c, &row) < 0)
 			continue;
-		cs->garbage_next = get_be64(key.data + 5) + 1;
-		if (when_cmp(row.not_before, now) <= 0)
-			ret->have[ret->n_have++] = (struct wire_have){
-				.id = get_be64(key.data + 5), .version = UINT32_MAX};
+		id = get_be64(key.data + 5);
+		cs->garbage_next = id + 1;
+		if (missed(m, id))
+			ret_missed->have[ret_missed->n_have++] = (struct wire_have){.id = id};
+		else if (when_cmp(row.not_before, now) <= 0)
+			ret->have[ret->n_have++] = (struct wire_have){.id = id,
+								      .version = UINT32_MAX};
 		else if (!cs->garbage_soonest_s || row.not_before.sec < cs->garbage_soonest_s)
 			cs->garbage_soonest_s = row.not_before.sec;
 	}
@@ -91,14 +112,18 @@ static void garbage_collect(struct master *m, struct cs *cs, unsigned looked_at_
 {
 	_cleanup_buf_ struct buf list = {0};
 	_cleanup_free_ struct deletion *d = calloc(1, sizeof(*d));
+	_cleanup_free_ struct cmd_garbage *again = calloc(1, sizeof(*again));
 	struct wire_chunk_delete req;
+	int r;
 
-	if (!d)
+	if (!d || !again)
 		return;
 	d->m = m;
-	d->cmd.server = cs->id;
-	d->cmd.done = 1;
-	if (garbage_gather(m, cs, looked_at_max, &d->cmd) < 0 || d->cmd.n_have == 0)
+	d->cmd.server = again->server = cs->id;
+	d->cmd.done = again->done = 1;
+	r = garbage_gather(m, cs, looked_at_max, &d->cmd, again);
+	take_back(m, cs, again);
+	if (r < 0 || d->cmd.n_have == 0)
 		return;
 	for (unsigned i = 0; i < d->cmd.n_have; i++)
 		WIRE_LIST_PUT(wire_have, &list, &d->cmd.have[i]);

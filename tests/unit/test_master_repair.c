@@ -480,6 +480,31 @@ static void test_the_queue_is_bounded(void **unused)
 	repair_queue_free(&q);
 }
 
+/* What had become garbage while all copies were there is taken back when they are not. */
+static void test_garbage_that_is_missed_again(void **unused)
+{
+	for (uint8_t s = 1; s <= 4; s++)
+		add_server(s, "", "");
+	for (unsigned i = 0; i < 20; i++)
+		add_chunk(1, 2, 3);
+	link_down(3);
+	run(70);
+	assert_all_whole();
+	assert_int_equal(members_on(4), 20);
+	link_down(4);
+	link_down(2);
+	link_up(3);
+	run(30); /* its old replicas are all there is beside server 1's */
+	for (unsigned chunk = 1; chunk <= chunks; chunk++)
+		assert_true(fakes[3].replicas[chunk].present);
+	run(40);
+	assert_int_equal(members_on(3), 20);
+	link_up(2);
+	run(70);
+	assert_all_whole();
+	assert_int_equal(members_on(1) + members_on(2) + members_on(3), 60);
+}
+
 /* ---- draining ---- */
 
 static void test_a_drained_server_is_empty(void **unused)
@@ -705,6 +730,7 @@ int main(void)
 		TEST(test_thousands_of_chunks),
 		TEST(test_a_restart_forgets_nothing),
 		TEST(test_the_queue_is_bounded),
+		TEST(test_garbage_that_is_missed_again),
 		TEST(test_a_drained_server_is_empty),
 		TEST(test_a_loss_goes_before_a_drain),
 		TEST(test_copies_go_to_other_racks),
