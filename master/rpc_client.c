@@ -325,7 +325,8 @@ static void raise_waited(void *arg, int code)
 {
 	struct call *c = arg;
 
-	if (code == 0 && ++c->attempts < CALL_ATTEMPTS_MAX)
+	/* A chunk that was cut away meanwhile is none to wait for. */
+	if ((code == 0 || code == ERR_NO_CHUNK) && ++c->attempts < CALL_ATTEMPTS_MAX)
 		client_handle(c, buf_slice(&c->fields));
 	else
 		call_fail(c, code ? code : ERR_CHUNK_PENDING, NULL);

@@ -19,6 +19,7 @@
 enum {
 	FAKE_SERVERS = 3, FAKE_CONNS = 64, FAKE_CHUNKS = 4, FAKE_FILE = 2,
 	FAKE_CHUNK_BITS = 22, FAKE_CHUNK_BYTES = 1 << FAKE_CHUNK_BITS, FAKE_SEQ_MAX = 4096,
+	FAKE_SEQS = 16,
 };
 
 struct fake_cluster;
@@ -41,8 +42,11 @@ struct fake_node {
 	int fail_code;
 	uint32_t fail_server;
 	unsigned slow_op, slow_ms; /* this request waits so long before anything is done */
+	unsigned dawdling;	   /* requests that wait so now */
 	bool damaged;		 /* READ gives wrong bytes */
 	bool damaged_unstable;	 /* the same, but not with READ_STABLE */
+	uint64_t seqs[FAKE_SEQS]; /* the numbers of the WRITEs that came: a ring */
+	unsigned n_seqs;
 	uint8_t *data[FAKE_CHUNKS];
 	bool has[FAKE_CHUNKS];
 };
@@ -363,6 +367,9 @@ static int fake_write(struct fake_node *node, const struct wire_header *h,
 	unsigned i;
 	int r = fake_find(c, m->chunk, m->version, &i);
 
+	if (m->seq == 0 || m->session == 0)
+		fake_trace(c, "WRITE without a name");
+	node->seqs[node->n_seqs++ % FAKE_SEQS] = m->seq;
 	fake_trace(c, "WRITE %u+%u v%u chain %u on %u%s", m->offset, h->data_bytes, m->version,
 		   m->n_chain, node->number, m->flags & WRITE_CREATE ? " create" : "");
 	/* A freed chunk that is not deleted yet takes writes, which go nowhere. */
@@ -438,10 +445,22 @@ static void fake_dawdle(struct fake_node *node, unsigned op)
 		until.tv_nsec += (long)(node->slow_ms % 1000) * 1000000;
 		until.tv_sec += node->slow_ms / 1000 + until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
+		node->dawdling++;
 		while (!node->stop && pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0)
 			;
+		node->dawdling--;
 	}
 	pthread_mutex_unlock(&c->lock);
+}
+
+__attribute__((unused)) static bool fake_is_slow(struct fake_node *node, unsigned n)
+{
+	bool slow;
+
+	pthread_mutex_lock(&node->cluster->lock);
+	slow = node->dawdling >= n;
+	pthread_mutex_unlock(&node->cluster->lock);
+	return slow;
 }
 
 static void *fake_serve(void *arg)

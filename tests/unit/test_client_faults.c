@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "client/client.h"
 #include "tests/unit/fake_cluster.h"
 
 static struct fake_cluster c;
@@ -208,12 +209,155 @@ static void test_hold(void **state)
 	assert_trace(&c, "UNLINK #5\nhold 0\n");
 }
 
+/* ---- every call ends ---- */
+
+static void slow_master(unsigned op, unsigned ms)
+{
+	pthread_mutex_lock(&c.lock);
+	c.master.slow_op = op;
+	c.master.slow_ms = ms;
+	pthread_mutex_unlock(&c.lock);
+}
+
+static struct cairn *impatient(int64_t timeout_ms)
+{
+	struct cairn_options o = {.masters = c.masters, .key_file = c.key_file, .name = "other",
+				  .timeout_ms = timeout_ms, .readahead_bytes = -1};
+	struct cairn *other;
+
+	assert_int_equal(cairn_connect(&o, &other, NULL, 0), 0);
+	return other;
+}
+
+struct caller {
+	struct cairn *fs;
+	struct cairn_file *file;
+	pthread_t thread;
+	int64_t took_ms;
+	ssize_t result;
+};
+
+static void *append_one(void *arg)
+{
+	struct caller *a = arg;
+	int64_t begin = clock_ms();
+
+	a->result = cairn_pwrite(a->file, "x", 1, 0);
+	a->took_ms = clock_ms() - begin;
+	return NULL;
+}
+
+/* Appends follow each other: those behind one that gets no answer do not add up their time-outs. */
+static void test_appends_end(void **state)
+{
+	struct cairn *other = impatient(700);
+	struct caller callers[4] = {0};
+	struct cairn_file *f;
+
+	cairn_close(create());
+	assert_int_equal(cairn_open_inode(other, NULL, FAKE_FILE, O_WRONLY | O_APPEND, &f), 0);
+	slow_master(OP_GETATTR, 30000);
+	for (int i = 0; i < 4; i++) {
+		callers[i].file = f;
+		pthread_create(&callers[i].thread, NULL, append_one, &callers[i]);
+	}
+	for (int i = 0; i < 4; i++) {
+		pthread_join(callers[i].thread, NULL);
+		assert_int_equal(callers[i].result, -EIO);
+		assert_in_range(callers[i].took_ms, 0, 1500);
+	}
+	cairn_close(f);
+	cairn_disconnect(other);
+}
+
+static void *getattr_one(void *arg)
+{
+	struct caller *a = arg;
+	struct cairn_attr attr;
+	int64_t begin = clock_ms();
+
+	a->result = cairn_getattr(a->fs, FAKE_FILE, &attr);
+	a->took_ms = clock_ms() - begin;
+	return NULL;
+}
+
+static bool asked_master(const char *what)
+{
+	char *trace = fake_trace_copy(&c);
+	bool found = strstr(trace, what) != NULL;
+
+	free(trace);
+	return found;
+}
+
+static void test_abort(void **state)
+{
+	struct cairn *other = impatient(30000);
+	struct caller callers[2] = {{.fs = other}, {.fs = other}};
+	struct cairn_attr attr;
+	int64_t begin;
+
+	slow_master(OP_GETATTR, 30000);
+	for (int i = 0; i < 2; i++)
+		pthread_create(&callers[i].thread, NULL, getattr_one, &callers[i]);
+	begin = clock_ms();
+	while (!fake_is_slow(&c.master, 2) && clock_ms() - begin < 5000)
+		poll(NULL, 0, 1);
+	cairn_abort(other);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(callers[i].thread, NULL);
+		assert_int_equal(callers[i].result, -EIO);
+		assert_in_range(callers[i].took_ms, 0, 6000);
+	}
+	begin = clock_ms();
+	assert_int_equal(cairn_getattr(other, FAKE_FILE, &attr), -EIO);
+	cairn_disconnect(other);
+	assert_in_range(clock_ms() - begin, 0, 1000);
+}
+
+/* A file without a name is still open: there is something to tell the master, which is gone. */
+static void test_disconnect_without_master(void **state)
+{
+	struct cairn *other = impatient(30000);
+	struct cairn_file *f;
+	int64_t begin;
+
+	cairn_close(create());
+	assert_int_equal(cairn_open_inode(other, NULL, FAKE_FILE, O_RDONLY, &f), 0);
+	assert_int_equal(cairn_unlink_at(other, NULL, 1, "f", false), 0);
+	assert_true(asked_master("hold 2"));
+	fake_node_stop(&c.master);
+	begin = clock_ms();
+	cairn_disconnect(other);
+	assert_in_range(clock_ms() - begin, 0, CLIENT_DISCONNECT_MS + 2000);
+}
+
 /* ---- reading ---- */
 
 /* The replica that this session's reads of the first chunk begin with, 0 or 1. */
 static unsigned first_replica(void)
 {
 	return (100 + c.session) % 2;
+}
+
+/* What the master cannot say just now is asked again: a raise that takes long, a chunk that was cut
+ * away while the master waited for it. */
+static void test_locate_passing(void **state)
+{
+	static const int codes[] = {ERR_CHUNK_PENDING, ERR_NO_CHUNK, ERR_CHUNK_VERSION,
+				    ERR_NO_SERVERS};
+	struct cairn_file *f = hello();
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		pthread_mutex_lock(&c.lock);
+		c.master.fail_op = OP_LOCATE;
+		c.master.fails = 2;
+		c.master.fail_code = codes[i];
+		pthread_mutex_unlock(&c.lock);
+		assert_reads(f, "hello");
+		assert_int_equal(c.master.fails, 0);
+	}
+	cairn_close(f);
 }
 
 static void test_read_unstable(void **state)
@@ -377,6 +521,10 @@ static void test_write_version(void **state)
 	assert_int_equal(cairn_pwrite(f, "HE", 2, 0), 2);
 	assert_trace(&c, "WRITE 0+2 v1 chain 1 on 1\nCHUNK_FOR_WRITE #3\n"
 			 "WRITE 0+2 v5 chain 1 on 1\nWROTE #4\n");
+	/* It is the same write, and another one than hello's. */
+	assert_int_equal(c.servers[0].n_seqs, 3);
+	assert_true(c.servers[0].seqs[1] > c.servers[0].seqs[0]);
+	assert_int_equal(c.servers[0].seqs[2], c.servers[0].seqs[1]);
 	cairn_close(f);
 }
 
@@ -460,6 +608,9 @@ static void test_write_after_foreign_truncate(void **state)
 	assert_int_equal(cairn_pwrite(f, "HE", 2, 0), 2);
 	assert_trace(&c, "WRITE 0+2 v1 chain 1 on 1\nWROTE #3\nLOCATE\nCHUNK_FOR_WRITE #4\n"
 			 "WRITE 0+2 v1 chain 1 on 1\nWROTE #5\n");
+	/* Another write: a server that remembers the first by its name must not leave this one out. */
+	assert_int_equal(c.servers[0].n_seqs, 3);
+	assert_true(c.servers[0].seqs[2] > c.servers[0].seqs[1]);
 	assert_reads(f, "HEher");
 	cairn_close(f);
 }
@@ -525,7 +676,9 @@ int main(void)
 		TEST(test_small_file), TEST(test_dropped_reply), TEST(test_stale_connection),
 		TEST(test_expired_session), TEST(test_expired_session_unsure),
 		TEST(test_not_leader), TEST(test_second_master), TEST(test_wrong_key),
-		TEST(test_hold), TEST(test_read_unstable), TEST(test_read_damaged),
+		TEST(test_appends_end), TEST(test_abort), TEST(test_disconnect_without_master),
+		TEST(test_hold), TEST(test_locate_passing), TEST(test_read_unstable),
+		TEST(test_read_damaged),
 		TEST(test_read_dead_server), TEST(test_read_restarted_server),
 		TEST(test_read_edges), TEST(test_access_modes), TEST(test_head_dies),
 		TEST(test_head_dies_in_write), TEST(test_chain_member_fails),
