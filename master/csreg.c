@@ -65,7 +65,8 @@ void csreg_blame(struct csreg *reg, uint32_t id, int reason)
 {
 	struct cs *cs = csreg_find(reg, id);
 
-	if (!cs_up(cs) || (reason != ERR_UNREACHABLE && reason != ERR_TIMEOUT))
+	if (!cs_up(cs) ||
+	    (reason != ERR_UNREACHABLE && reason != ERR_TIMEOUT && reason != ERR_LEASE))
 		return;
 	if (!cs_blamed(cs))
 		log_warn("chunkserver %s (%u): is said not to answer (%s), last heard of %lld ms ago",

@@ -122,8 +122,8 @@ int64_t csreg_heartbeat_ms(const struct csreg *reg, int64_t wanted_ms);
 /* Not up for delay_ms, and not about to be: its copies are made up for. */
 bool csreg_lost(struct csreg *reg, uint32_t id, int64_t delay_ms);
 
-/* Somebody could not get an answer from it, for `reason`. Until it is heard of again nothing new is
- * placed there. */
+/* Somebody could not get an answer from it, for `reason`, or it said that it hears nothing from here
+ * (ERR_LEASE). Until it is heard of again nothing new is placed there. */
 void csreg_blame(struct csreg *reg, uint32_t id, int reason);
 static inline bool cs_blamed(const struct cs *cs)
 {

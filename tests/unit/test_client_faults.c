@@ -395,6 +395,29 @@ static void test_read_damaged(void **state)
 	cairn_close(f);
 }
 
+/* A server that is out of contact with the master: no damage, others serve. */
+static void test_lease(void **state)
+{
+	struct cairn_file *f = hello();
+	struct fake_node *first = &c.servers[first_replica()];
+	char expected[128];
+
+	first->fail_op = OP_READ;
+	first->fails = 1;
+	first->fail_code = ERR_LEASE;
+	assert_reads(f, "hello");
+	snprintf(expected, sizeof(expected), "LOCATE\nREAD fails on %u\nREAD 0+4096 on %u\n",
+		 first->number, 3 - first->number);
+	assert_trace(&c, expected);
+	c.servers[0].fail_op = OP_WRITE;
+	c.servers[0].fails = 1;
+	c.servers[0].fail_code = ERR_LEASE;
+	assert_int_equal(cairn_pwrite(f, "HE", 2, 0), 2);
+	assert_trace(&c, "WRITE fails on 1\nCHUNK_FAULT server 1 writing 1 LEASE\n"
+			 "CHUNK_FOR_WRITE #3\nWRITE 0+2 v2 chain 0 on 2\nWROTE #4\n");
+	cairn_close(f);
+}
+
 static void test_read_dead_server(void **state)
 {
 	struct cairn_file *f = hello();
@@ -678,8 +701,8 @@ int main(void)
 		TEST(test_not_leader), TEST(test_second_master), TEST(test_wrong_key),
 		TEST(test_appends_end), TEST(test_abort), TEST(test_disconnect_without_master),
 		TEST(test_hold), TEST(test_locate_passing), TEST(test_read_unstable),
-		TEST(test_read_damaged),
-		TEST(test_read_dead_server), TEST(test_read_restarted_server),
+		TEST(test_read_damaged), TEST(test_lease), TEST(test_read_dead_server),
+		TEST(test_read_restarted_server),
 		TEST(test_read_edges), TEST(test_access_modes), TEST(test_head_dies),
 		TEST(test_head_dies_in_write), TEST(test_chain_member_fails),
 		TEST(test_write_version), TEST(test_write_checksum), TEST(test_write_no_space),
