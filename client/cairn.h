@@ -237,8 +237,8 @@ struct cairn_status {
 };
 CAIRN_API int cairn_status(struct cairn *fs, struct cairn_status **ret);
 CAIRN_API void cairn_status_free(struct cairn_status *status);
-/* Whether a server is to be emptied: it serves what it has until that is replaced elsewhere, and gets
- * nothing new. Done when `members` of its status is 0. -ENOENT: there is no such server. */
+/* Whether a server is to be emptied: it serves what it has until that is replaced elsewhere, and
+ * gets nothing new. Done when `members` of its status is 0. -ENOENT: there is no such server. */
 CAIRN_API int cairn_server_drain(struct cairn *fs, uint32_t server, bool drain);
 
 /* ---- recovery ---- */

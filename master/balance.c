@@ -17,9 +17,10 @@
 
 enum {
 	WALK_ROWS = 256,
+	WALK_US = 2000,
 	WALK_AGAIN_MS = 5000,
 	SPREAD_MAX = 32,
-	BALANCE_ROWS = 64,
+	BALANCE_ROWS = 16,
 	BALANCE_SKIP_MS = 60000, /* a server none of whose chunks can go elsewhere */
 	MOVE_RETRY_MS = 5000,
 };
@@ -183,11 +184,14 @@ static void walk(struct master *m)
 	struct key prefix = key_prefix(key_chunk(0), 1), start = key_chunk(m->repair.walk_next);
 	struct state_iter *it;
 	struct slice key, value;
+	int64_t begun = clock_us();
 	unsigned rows = 0;
+	int r = 1;
 
 	if (state_iter_open(m->st, key_slice(&prefix), key_slice(&start), &it) < 0)
 		return;
-	while (rows < WALK_ROWS && state_iter_next(it, &key, &value) == 1) {
+	while (rows < WALK_ROWS && clock_us() - begun < WALK_US &&
+	       (r = state_iter_next(it, &key, &value)) == 1) {
 		struct cursor c = cursor_slice(value);
 		struct row_chunk row;
 		rows++;
@@ -196,11 +200,11 @@ static void walk(struct master *m)
 			walk_row(m, get_be64(key.data + 1), &row);
 	}
 	state_iter_close(it);
-	if (rows < WALK_ROWS)
+	if (r == 0)
 		walk_ended(m);
 }
 
-/* Those that the walk found; when there were more, and it helped, it comes again without a pause. */
+/* Those that the walk found; when there were more, and it helped, it comes again at once. */
 static void spread(struct master *m)
 {
 	struct repair *r = &m->repair;

@@ -55,7 +55,7 @@ static void walk_ended(struct cs *cs, bool found)
 }
 
 /* When it became garbage its chunk had all copies; now some are missing. Then it is worth something
- * again: as long as the chunk may lose more, and because little has to be copied to make it good. */
+ * again: the chunk may lose more, and little has to be copied to make it good. */
 static bool missed(struct master *m, uint64_t chunk)
 {
 	struct condition c;
@@ -70,7 +70,7 @@ static void take_back(struct master *m, struct cs *cs, const struct cmd_garbage 
 		master_propose_quietly(m, CMD_NUMBER_GARBAGE, cmd);
 }
 
-/* Gathers what is due among the next rows; what is missed again, into ret_missed. 0, or negative. */
+/* Gathers what is due among the next rows; what is missed again, into ret_missed. 0 or negative. */
 static int garbage_gather(struct master *m, struct cs *cs, unsigned looked_at_max,
 			  struct cmd_garbage *ret, struct cmd_garbage *ret_missed)
 {
@@ -94,13 +94,13 @@ static int garbage_gather(struct master *m, struct cs *cs, unsigned looked_at_ma
 			continue;
 		id = get_be64(key.data + 5);
 		cs->garbage_next = id + 1;
-		if (missed(m, id))
-			ret_missed->have[ret_missed->n_have++] = (struct wire_have){.id = id};
-		else if (when_cmp(row.not_before, now) <= 0)
-			ret->have[ret->n_have++] = (struct wire_have){.id = id,
-								      .version = UINT32_MAX};
-		else if (!cs->garbage_soonest_s || row.not_before.sec < cs->garbage_soonest_s)
+		if (when_cmp(row.not_before, now) <= 0) {
+			struct cmd_garbage *to = missed(m, id) ? ret_missed : ret;
+			to->have[to->n_have++] = (struct wire_have){.id = id,
+								    .version = UINT32_MAX};
+		} else if (!cs->garbage_soonest_s || row.not_before.sec < cs->garbage_soonest_s) {
 			cs->garbage_soonest_s = row.not_before.sec;
+		}
 	}
 	state_iter_close(it);
 	if (r == 0)

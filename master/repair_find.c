@@ -11,7 +11,8 @@
 
 #include "common/clock.h"
 
-enum { FIND_ROWS = 512, FIND_US = 5000, FIND_AGAIN_MS = 5000 };
+/* A batch may have to be read from the disk, a chunk's row each. */
+enum { FIND_ROWS = 512, FIND_BATCH = 16, FIND_US = 5000, FIND_AGAIN_MS = 5000 };
 enum find_phase { FIND_UNDER_GOAL, FIND_SERVERS, FIND_MARKS, FIND_END };
 
 /* What of a server matters here. */
@@ -134,7 +135,7 @@ static unsigned find_some(struct master *m, uint64_t *ret, unsigned max)
 void repair_find_tick(struct master *m)
 {
 	struct repair_find *f = &m->repair.find;
-	uint64_t found[FIND_ROWS / 4];
+	uint64_t found[FIND_BATCH];
 	int64_t begun = clock_us();
 	bool beginning = f->phase == FIND_UNDER_GOAL && !f->copies && !f->next;
 
@@ -144,7 +145,7 @@ void repair_find_tick(struct master *m)
 	if (beginning)
 		f->at_once = m->repair.queue.overflowed = false;
 	for (unsigned rows = 0; rows < FIND_ROWS && clock_us() - begun < FIND_US;) {
-		unsigned n = find_some(m, found, FIND_ROWS / 4);
+		unsigned n = find_some(m, found, FIND_BATCH);
 		for (unsigned i = 0; i < n; i++)
 			repair_look(m, found[i]);
 		rows += n;

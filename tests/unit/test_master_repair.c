@@ -1,5 +1,5 @@
-/* master: repair, draining and balance of many chunks, over tests/lib/fake_master.h. What the servers
- * are asked is done at once or, when a test says so, one thing at a time. */
+/* master: repair, draining and balance of many chunks, over tests/lib/fake_master.h. What the
+ * servers are asked is done at once or, when a test says so, one thing at a time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -359,7 +359,7 @@ static void drain(unsigned s)
 
 /* ---- repair ---- */
 
-/* Servers 1 and 2 are lost at the same moment: what was on both goes first, wherever it was found. */
+/* Servers 1 and 2 are lost at the same moment: what was on both goes first, wherever it is found. */
 static void test_fewest_copies_first(void **unused)
 {
 	unsigned single = 0;
