@@ -80,8 +80,10 @@ static int op_tell(struct write_op *op, uint64_t *ret_change, struct err *err)
 	struct wire_attr_reply rep;
 	int r;
 
-	for (unsigned i = 0; i < op->n_used; i++)
+	for (unsigned i = 0; i < op->n_used; i++) {
 		req.chunks[req.n_chunks++] = op->used[i].id;
+		req.versions[req.n_versions++] = op->used[i].version;
+	}
 	client_cred(NULL, &req.cred);
 	FAULT_POINT(CLIENT_WRITE_DONE, "");
 	r = session_mutate(&op->fs->session, OP_WROTE, &req, &req.id, &rep, &fields,
@@ -136,6 +138,15 @@ static void op_begin(struct write_op *op)
 	}
 }
 
+/* What was written may not be where it belongs: all again, at locations that are asked for anew. */
+static void op_again(struct write_op *op)
+{
+	inode_locations_cut(op->inode, op->used[0].index);
+	op->since = UINT64_MAX;
+	for (unsigned i = 0; i < op->n_used; i++)
+		op->used[i].again = true;
+}
+
 /* At most WROTE_CHUNKS_MAX chunks. */
 static int op_run(struct write_op *op, struct err *err)
 {
@@ -146,6 +157,10 @@ static int op_run(struct write_op *op, struct err *err)
 		int r = op_send(op, err);
 		if (r == 0)
 			r = op_tell(op, &change, err);
+		if (r == ERR_CHUNK_VERSION || r == ERR_CHUNK_PENDING) {
+			op_again(op);
+			continue;
+		}
 		if (r < 0)
 			return r;
 		if (inode_wrote(op->inode, op->since, change)) {

@@ -359,16 +359,20 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 #define WIRE_CHUNK_REPLY(F, S, A, V) \
 	S(wire_attr, attr)           \
 	S(wire_chunk, chunk)
-/* Bytes offset .. end-1 were committed on their chunks: the size becomes at least `end`. chunks: the
- * ids of those that were written to, in the order of the file: another one may be there by now, and
- * that one was not written. */
+/* Bytes offset .. end-1 were committed on their chunks: the size becomes at least `end`. chunks,
+ * versions: of those that were written to, in the order of the file. Another one may be there by
+ * now, and that one was not written. The first write of a chunk counts only at the version that it
+ * has: ERR_CHUNK_VERSION, ERR_CHUNK_PENDING when it was raised or is being raised, and the bytes
+ * are written again: a server that had nothing of it when it was raised has made it at the old
+ * version. */
 #define WIRE_WROTE(F, S, A, V) \
 	S(wire_opid, id)       \
 	S(wire_cred, cred)     \
 	F(u64, inode)          \
 	F(u64, offset)         \
 	F(u64, end)            \
-	A(u64, chunks, WROTE_CHUNKS_MAX)
+	A(u64, chunks, WROTE_CHUNKS_MAX) \
+	A(u32, versions, WROTE_CHUNKS_MAX)
 /* A client or a chain member could not use a member of a chunk. */
 #define WIRE_CHUNK_FAULT(F, S, A, V) \
 	F(u64, chunk)                \

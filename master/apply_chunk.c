@@ -292,14 +292,27 @@ int chunk_cut(struct apply *a, uint64_t chunk, uint64_t length)
 	return r;
 }
 
-/* Whether the request says that this chunk was written to. One that names none means those that are
- * there. */
-static bool wrote_names(const struct wire_wrote *req, uint64_t chunk)
+/* Marks a chunk that the request names as written; one that names none means those that are there.
+ * A first write that was overtaken by a raise is refused: servers that had nothing of the chunk
+ * when they were raised cannot tell that it came late. */
+static int mark_written(struct apply *a, const struct wire_wrote *req, uint64_t chunk,
+			struct row_chunk *row)
 {
-	for (unsigned i = 0; i < req->n_chunks; i++)
-		if (req->chunks[i] == chunk)
-			return true;
-	return req->n_chunks == 0;
+	unsigned i = 0;
+
+	while (i < req->n_chunks && req->chunks[i] != chunk)
+		i++;
+	if ((row->flags & CHUNK_WRITTEN) || (req->n_chunks > 0 && i == req->n_chunks))
+		return 0;
+	if (i < req->n_versions && req->versions[i] != row->version)
+		return apply_refuse(a, ERR_CHUNK_VERSION, "chunk %016llx is at v%u, not v%u",
+				    (unsigned long long)chunk, row->version, req->versions[i]);
+	if (i < req->n_versions && row->pending_version)
+		return apply_refuse(a, ERR_CHUNK_PENDING, "chunk %016llx is being raised",
+				    (unsigned long long)chunk);
+	row->flags |= CHUNK_WRITTEN;
+	state_put_row_chunk(a->st, key_chunk(chunk), row);
+	return 0;
 }
 
 int chunks_mark_written(struct apply *a, const struct wire_wrote *req,
@@ -315,12 +328,10 @@ int chunks_mark_written(struct apply *a, const struct wire_wrote *req,
 						 &backing);
 		if (r == 1)
 			r = chunk_get(a, ref.chunk, &row);
+		if (r == 1)
+			r = mark_written(a, req, ref.chunk, &row);
 		if (r < 0)
 			return r;
-		if (r == 1 && !(row.flags & CHUNK_WRITTEN) && wrote_names(req, ref.chunk)) {
-			row.flags |= CHUNK_WRITTEN;
-			state_put_row_chunk(a->st, key_chunk(ref.chunk), &row);
-		}
 	}
 	return 0;
 }

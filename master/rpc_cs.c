@@ -230,7 +230,10 @@ static void replica_check(struct master *m, struct cs *cs, const struct wire_hav
 	if (!is_member(&row, cs->id) || have->version > row.version)
 		replica_stray(m, cs, have, &row);
 	else if (have->version < row.version)
-		replica_suspect(m, cs, have->id, MARK_DAMAGED, "has an old version");
+		/* Of a chunk that was never written it is what a late first write left. */
+		replica_suspect(m, cs, have->id,
+				row.flags & CHUNK_WRITTEN ? MARK_DAMAGED : MARK_IN_DOUBT,
+				"has an old version");
 	else if (have->flags & HAVE_DAMAGED)
 		replica_suspect(m, cs, have->id, MARK_DAMAGED, "checksum mismatch or unreadable");
 	else if (marks_for(have))

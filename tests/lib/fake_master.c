@@ -242,8 +242,6 @@ int fake_raise(struct fake_replica *r, const struct wire_chunk_raise *req,
 	       struct wire_chunk_state *ret)
 {
 	*ret = (struct wire_chunk_state){0};
-	if (!r->present && req->new_version > r->floor)
-		r->floor = req->new_version;
 	if (!r->present)
 		return req->flags & CHUNK_WRITTEN ? ERR_NO_CHUNK : 0;
 	if (r->version != req->version && r->version != req->new_version)
@@ -310,6 +308,5 @@ int fake_pull(struct fake_replica *r, const struct fake_replica *from, uint32_t 
 void fake_delete(struct fake_replica *r, uint32_t version)
 {
 	if (r->present && r->version <= version)
-		*r = (struct fake_replica){.epoch = r->epoch + 1, .changes = r->changes + 1,
-					   .floor = r->version + 1};
+		*r = (struct fake_replica){.epoch = r->epoch + 1, .changes = r->changes + 1};
 }

@@ -47,12 +47,12 @@ enum { REPLICA_BLOCKS = 4, REPLICA_BLOCK_BYTES = 16384 };
  * verify; damaged: and the server knows. unclean: it was open at a crash; in_doubt: it has a write
  * that the others may not have; open: the journal names it, so that a crash makes it unclean. epoch
  * counts the changes that end the locks of writers; changes: those of content, raised: as it was at
- * the last raise. floor: of an absent one: lower versions are not made any more. */
+ * the last raise. */
 struct fake_replica {
 	bool present, unclean, damaged, in_doubt, open;
 	bool rotten[REPLICA_BLOCKS];
 	uint32_t version;
-	uint32_t epoch, changes, raised, floor;
+	uint32_t epoch, changes, raised;
 	uint64_t length;
 	uint32_t block[REPLICA_BLOCKS];
 	uint32_t synced[REPLICA_BLOCKS]; /* what of it is on stable storage */

@@ -134,6 +134,8 @@ struct sim_client {
 void sim_client_act(struct sim_client *c); /* begins an operation, if none is under way */
 void sim_client_die(struct sim_client *c); /* its session is left to expire */
 void sim_client_ping(struct sim_client *c);
+/* As an administrator. False when the master is not there. */
+bool sim_client_drain(struct sim_client *c, uint32_t server, bool draining);
 /* The lowest number of the writes of this block that are under way; UINT32_MAX for none. */
 uint32_t sim_client_outstanding(uint64_t chunk, unsigned block);
 bool sim_client_idle(const struct sim_client *c);
@@ -155,6 +157,7 @@ struct sim_expect {
 	uint32_t cuts[REPLICA_BLOCKS]; /* counts the truncations that took a block */
 	struct sim_floor acked[REPLICA_BLOCKS];
 	struct sim_floor seen[REPLICA_BLOCKS]; /* by readers */
+	uint32_t reached[REPLICA_BLOCKS]; /* writes that all members had: about to be promised */
 	bool dirty;
 };
 void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -173,6 +176,7 @@ void sim_touched(uint64_t chunk);
 void sim_deleting(const struct sim_server *s, uint64_t chunk, uint32_t version);
 void sim_acked(uint64_t chunk, unsigned first, unsigned last, uint32_t number,
 	       const uint32_t cuts[REPLICA_BLOCKS]);
+void sim_reached(uint64_t chunk, unsigned first, unsigned last, uint32_t number);
 void sim_check_step(void);
 void sim_check_schema(void);
 /* NULL when all is as it should be at rest, else what is not. */

@@ -69,7 +69,8 @@ static void tell_chunk(uint64_t chunk)
 	if (!sim_row(chunk, &row))
 		return;
 	fprintf(stderr, "  chunk %llu v%u>%u cut %lld written %u members",
-		(unsigned long long)chunk, row.version, row.pending_version, (long long)row.cut, row.flags);
+		(unsigned long long)chunk, row.version, row.pending_version, (long long)row.cut,
+		row.flags);
 	for (unsigned i = 0; i < row.n_members; i++)
 		fprintf(stderr, " %u", row.members[i].server);
 	fprintf(stderr, "\n  promised");
@@ -179,11 +180,23 @@ static bool replica_good(uint64_t chunk, const struct row_chunk *row, const stru
 	       content_good(&sim.expect[chunk], row, r->block);
 }
 
+/* It has what is about to be promised, too: nothing may go wrong that takes it. */
+static bool replica_best(uint64_t chunk, const struct row_chunk *row, const struct sim_server *s)
+{
+	const struct fake_replica *r = &s->slots[chunk].r;
+
+	for (unsigned b = 0; b < REPLICA_BLOCKS; b++)
+		if ((uint64_t)b * REPLICA_BLOCK_BYTES < row->cut &&
+		    r->block[b] < sim.expect[chunk].reached[b])
+			return false;
+	return r->present && replica_good(chunk, row, s);
+}
+
 /* And will, whatever stops now: no crash puts it in question. */
 static bool replica_clean(uint64_t chunk, const struct row_chunk *row, const struct sim_server *s)
 {
 	const struct fake_replica *r = &s->slots[chunk].r;
-	return replica_good(chunk, row, s) && !r->unclean && (s->running || !r->open);
+	return replica_best(chunk, row, s) && !r->unclean && (s->running || !r->open);
 }
 
 /* Up, and the master thinks so. */
@@ -201,7 +214,7 @@ static unsigned clean_others(uint64_t chunk, const struct row_chunk *row,
 	for (unsigned i = 0; i < row->n_members; i++) {
 		const struct sim_server *t = sim_server_of(row->members[i].server);
 		n += t && t != s && !t->gone && (!there || is_there(t)) &&
-		     t->slots[chunk].r.present && replica_clean(chunk, row, t);
+		     replica_clean(chunk, row, t);
 	}
 	return n;
 }
@@ -251,7 +264,7 @@ static bool any_will_do(uint64_t chunk, const struct row_chunk *row)
 {
 	for (unsigned i = 0; i < row->n_members; i++) {
 		const struct sim_server *t = sim_server_of(row->members[i].server);
-		if (t && !t->gone && t->slots[chunk].r.present && !replica_good(chunk, row, t))
+		if (t && !t->gone && t->slots[chunk].r.present && !replica_best(chunk, row, t))
 			return false;
 	}
 	return true;
@@ -311,6 +324,12 @@ void sim_deleting(const struct sim_server *s, uint64_t chunk, uint32_t version)
 	failing_chunk = 0;
 }
 
+void sim_reached(uint64_t chunk, unsigned first, unsigned last, uint32_t number)
+{
+	for (unsigned b = first; b <= last; b++)
+		sim.expect[chunk].reached[b] = number;
+}
+
 void sim_acked(uint64_t chunk, unsigned first, unsigned last, uint32_t number,
 	       const uint32_t cuts[REPLICA_BLOCKS])
 {
@@ -336,6 +355,7 @@ static void was_cut(uint64_t chunk)
 		if ((uint64_t)b * REPLICA_BLOCK_BYTES < row.cut)
 			continue;
 		e->cuts[b]++;
+		e->reached[b] = 0;
 		e->acked[b] = e->seen[b] = (struct sim_floor){
 			.number = out < number ? out : number, .zeros = true};
 	}

@@ -1,7 +1,7 @@
 /* Clients: each has a session and does one operation after the other through the real rpc_client.c.
  * A request that gets no answer is sent again, the same bytes with the same operation id, over a
- * new connection. Writes go along the chain (sim_write.c) and are made visible by WROTE; only after its
- * answer are they promised. */
+ * new connection. Writes go along the chain (sim_write.c) and are made visible by WROTE; only after
+ * its answer are they promised. */
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -257,10 +257,12 @@ static void chain_ended(struct sim_client *c, uint64_t serial, int code, uint32_
 		return;
 	start = op->index << CHUNK_BITS_DEFAULT;
 	if (code == 0) {
+		sim_reached(op->chunk.id, op->first, op->last, op->number);
 		wrote.inode = op->inode;
 		wrote.offset = start + op->first * (uint64_t)REPLICA_BLOCK_BYTES;
 		wrote.end = start + (op->last + 1) * (uint64_t)REPLICA_BLOCK_BYTES;
 		wrote.chunks[wrote.n_chunks++] = op->chunk.id;
+		wrote.versions[wrote.n_versions++] = op->chunk.version;
 		wrote.id = opid(c);
 		call(c, OP_WROTE, &wrote);
 	} else if (++op->attempts >= ATTEMPTS_MAX) {
@@ -277,11 +279,15 @@ static void chain_ended(struct sim_client *c, uint64_t serial, int code, uint32_
  * version, that was written to, or the bytes are written again. */
 static bool is_where_written(const struct sim_op *op)
 {
+	const struct sim_expect *e = &sim.expect[op->chunk.id];
 	struct wire_chunk at;
 	uint64_t pending = 0;
 
-	return query_chunk_at(sim.m.st, op->inode, op->index, &at, &pending, NULL) == 1 &&
-	       !pending && at.id == op->chunk.id && at.version == op->chunk.version;
+	if (query_chunk_at(sim.m.st, op->inode, op->index, &at, &pending, NULL) != 1 ||
+	    at.id != op->chunk.id)
+		return false;
+	return memcmp(e->cuts, op->cuts, sizeof(e->cuts)) == 0 ||
+	       (!pending && at.version == op->chunk.version);
 }
 
 static void write_answered(struct sim_client *c, int code, struct slice fields)
@@ -293,7 +299,8 @@ static void write_answered(struct sim_client *c, int code, struct slice fields)
 	if (op->opcode == OP_CHUNK_FAULT) {
 		ask_location(c);
 	} else if (op->opcode == OP_WROTE) {
-		if (code == 0 && !is_where_written(op)) {
+		if (code == ERR_CHUNK_VERSION || code == ERR_CHUNK_PENDING ||
+		    (code == 0 && !is_where_written(op))) {
 			if (++op->attempts < ATTEMPTS_MAX)
 				ask_location(c);
 			else
@@ -545,4 +552,18 @@ void sim_client_ping(struct sim_client *c)
 	if (c->conn && c->session &&
 	    wire_put_request(&out, OP_SESSION_PING, ++c->next_id, 0, &ref, 0) == 0)
 		sim_send_up(c->conn, &out);
+}
+
+bool sim_client_drain(struct sim_client *c, uint32_t server, bool draining)
+{
+	_cleanup_buf_ struct buf out = {0};
+	struct wire_server_set req = {.server = server, .flags = draining ? SERVER_DRAINING : 0};
+
+	if (!c->conn)
+		c->conn = sim_connect(NULL, c);
+	if (!c->conn || wire_put_request(&out, OP_SERVER_SET, ++c->next_id, 0, &req, 0) < 0)
+		return false;
+	sim_trace("server %u is %s", server, draining ? "to be emptied" : "not to be emptied");
+	sim_send_up(c->conn, &out);
+	return true;
 }

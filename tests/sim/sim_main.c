@@ -94,6 +94,7 @@ static void master_new(void)
 		.session_ttl_ms = 15000, .raise_timeout_ms = 3000, .repair_max = 4,
 		.repair_per_server = 2,
 		.compare_period_ms = 60000,
+		.garbage_grace_ms = fake_draw(2) ? 0 : 15000,
 		.balance_threshold = 10, .balance_max = 2,
 		.repair_delay_ms = fake_draw(2) ? 20000 : 6000};
 	fake_log_open(&sim.m);
@@ -202,6 +203,13 @@ static void move_server(struct sim_server *s)
 	snprintf(s->addr, sizeof(s->addr), "10.0.1.%u:%u", s->n + 1, 7000 + fake_draw(1000));
 }
 
+/* As an administrator does it; the wish is a row of the state. */
+static void drain_server(const struct sim_server *s, bool draining)
+{
+	if (s->id && !s->gone)
+		sim_client_drain(&sim.clients[fake_draw(SIM_CLIENTS)], s->id, draining);
+}
+
 static void something_goes_wrong(void)
 {
 	struct sim_server *s = some_server();
@@ -233,6 +241,8 @@ static void something_goes_wrong(void)
 		rot_block(s);
 	} else if (n < 80) {
 		s->full = !s->full;
+	} else if (n < 82) {
+		drain_server(s, fake_draw(3) == 0);
 	} else if (n < 84) {
 		move_server(s);
 	} else if (n < 90) {
@@ -275,6 +285,16 @@ static void report_all(void *arg, uint64_t n)
 	}
 }
 
+static void drain_none(void *arg, uint64_t n)
+{
+	for (unsigned i = 0; i < sim.n_servers; i++)
+		if (sim.servers[i].id &&
+		    !sim_client_drain(&sim.clients[0], sim.servers[i].id, false)) {
+			sim_after(1000, drain_none, NULL, 0);
+			return;
+		}
+}
+
 static void calm_down(void)
 {
 	sim_trace("all calm from here on");
@@ -292,6 +312,7 @@ static void calm_down(void)
 	for (unsigned i = 0; i < sim.n_servers; i++)
 		sim_after(30000, scrub, &sim.servers[i], 0);
 	sim_after(60000, report_all, NULL, 0);
+	sim_after(3000, drain_none, NULL, 0);
 }
 
 /* ---- one seed ---- */

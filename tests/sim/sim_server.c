@@ -429,7 +429,6 @@ void sim_server_start(struct sim_server *s)
 		r->unclean = r->present && r->open;
 		r->damaged = r->unclean && fake_rotten(r);
 		r->in_doubt = false;
-		r->floor = 0;
 		r->epoch++;
 		memset(s->slots[i].lock, 0, sizeof(s->slots[i].lock));
 	}

@@ -1,6 +1,6 @@
 /* A write on its way along the chain, as in chunkserver/serve.c: each server locks the blocks,
- * hands the bytes on, applies them, and answers when the next one has answered. One that cannot tell
- * whether all have it is in doubt until the next raise, which also ends the locks. */
+ * hands the bytes on, applies them, and answers when the next one has answered. One that cannot
+ * tell whether all have it is in doubt until the next raise, which also ends the locks. */
 #include "tests/sim/sim.h"
 
 enum { HOP_MAX_MS = 15, HOP_WAIT_MS = 2500, LOCK_WAIT_MS = 2000, LOCK_AGAIN_MS = 10 };
@@ -125,8 +125,6 @@ static int acquire(struct sim_hop *h, bool create)
 {
 	struct fake_replica *r = &slot_of(h)->r;
 
-	if (!r->present && create && h->w->version < r->floor)
-		return ERR_CHUNK_VERSION;
 	if (!r->present && create) {
 		*r = (struct fake_replica){.present = true, .version = h->w->version,
 					   .epoch = r->epoch + 1, .changes = r->changes + 1};

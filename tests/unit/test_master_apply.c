@@ -359,8 +359,8 @@ static void test_replay_is_skipped_and_time_goes_forward(void **state)
 	apply_result_release(&res);
 }
 
-/* The one that was written to was cut away meanwhile, and another one made in its place: that one has
- * no byte anywhere, and must not be missed. (Found by the simulation, seed 4594.) */
+/* The one that was written to was cut away meanwhile, and another one made in its place: that one
+ * has no byte anywhere, and must not be missed. (Found by the simulation, seed 4594.) */
 static void test_only_what_was_written_is_marked_as_written(void **state)
 {
 	struct cmd_wrote m = {.req = {.end = 100, .n_chunks = 1}};
@@ -380,6 +380,36 @@ static void test_only_what_was_written_is_marked_as_written(void **state)
 	m.req.id = opid();
 	assert_int_equal(apply(CMD_NUMBER_WROTE, &m), 0);
 	assert_int_equal(chunk_row(now).flags, CHUNK_WRITTEN);
+}
+
+/* Servers that had nothing of the chunk when it was raised have taken it at the old version: the
+ * members of the new one have nothing. (Simulation, seed 149.) */
+static void test_a_first_write_that_a_raise_overtook_does_not_count(void **state)
+{
+	struct cmd_wrote m = {.req = {.end = 100, .n_chunks = 1, .n_versions = 1,
+				      .versions = {1}}};
+	struct cmd_chunk_raise raise = {.version = 1, .n_members = 1, .members = {{.server = 2}}};
+	struct cmd_chunk_raised raised = {.new_version = 2, .n_members = 1,
+					  .members = {{.server = 2}}, .cut = CHUNK_LENGTH_KEEP};
+
+	make(1, "f", S_IFREG | 0644, MAKE_CHUNK, &m.req.inode);
+	m.req.chunks[0] = raise.chunk = raised.chunk = reply_wire_make_reply().chunk.id;
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISE, &raise), 0);
+	m.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_WROTE, &m), ERR_CHUNK_PENDING);
+	assert_int_equal(apply(CMD_NUMBER_CHUNK_RAISED, &raised), 0);
+	m.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_WROTE, &m), ERR_CHUNK_VERSION);
+	assert_int_equal(chunk_row(raise.chunk).flags, 0);
+	assert_int_equal(attr_of(m.req.inode).size, 0);
+	m.req.versions[0] = 2;
+	m.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_WROTE, &m), 0);
+	assert_int_equal(chunk_row(raise.chunk).flags, CHUNK_WRITTEN);
+	/* Later ones do: who took them had the chunk, and a raise keeps what it has. */
+	m.req.versions[0] = 1;
+	m.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_WROTE, &m), 0);
 }
 
 static void test_chunks_live_and_die(void **state)
@@ -751,6 +781,7 @@ int main(void)
 		T(test_replay_is_skipped_and_time_goes_forward),
 		T(test_chunks_live_and_die),
 		T(test_only_what_was_written_is_marked_as_written),
+		T(test_a_first_write_that_a_raise_overtook_does_not_count),
 		T(test_what_is_wanted_of_a_server_outlives_its_registration),
 		T(test_large_files_go_in_steps),
 		T(test_open_files_outlive_their_names),
