@@ -1,9 +1,9 @@
-/* One chunk_read goes over the replicas in an order of preference, on one lane (client/lane.h). When
- * a lane has been silent for as long as hardly any answer takes (client/hedge.h), the next replica is
- * asked for the missing pieces as well, on a second lane; the one that completes a piece first goes
- * on alone, the other is closed, and if it was the first one its server is remembered as slow. A
- * lane that fails is replaced by one to the next replica; damage is reported. When no replica serves,
- * the master is asked again where the chunk is.
+/* One chunk_read goes over the replicas in an order of preference, on one lane (client/lane.h).
+ * When a lane has been silent for as long as hardly any answer takes (client/hedge.h), the next
+ * replica is asked for the missing pieces as well, on a second lane; the one that completes a piece
+ * first goes on alone, the other is closed, and if it was the first one its server is remembered as
+ * slow. A lane that fails is replaced by one to the next replica; damage is reported. When no
+ * replica serves, the master is asked again where the chunk is.
  *
  *     lanes          event                          then
  *     first          silent for the hedge's delay   first, second

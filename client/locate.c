@@ -14,8 +14,8 @@ static int gone_is_stale(int r, uint64_t inode, struct err *err)
 	return err_set(err, ERR_STALE, "inode %llx is gone", (unsigned long long)inode);
 }
 
-/* The chunk that the master waited for was cut away, is still being raised, or has no server now: all
- * of that passes. */
+/* The chunk that the master waited for was cut away, is still being raised, or has no server now:
+ * all of that passes. */
 static bool is_passing(int code)
 {
 	return code == ERR_CHUNK_PENDING || code == ERR_NO_CHUNK || code == ERR_CHUNK_VERSION ||

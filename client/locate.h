@@ -5,8 +5,8 @@
 #include "client/client.h"
 
 /* Attributes and chunks first .. first+count-1 (count <= CHUNKS_PER_LOCATE_MAX) of a file; the
- * slices in ret live in `fields`. What passes (a chunk being raised, or cut away meanwhile) is waited
- * for. A file that is gone is ERR_STALE. */
+ * slices in ret live in `fields`. What passes (a chunk being raised, or cut away meanwhile) is
+ * waited for. A file that is gone is ERR_STALE. */
 int locate_chunks(struct cairn *fs, uint64_t inode, uint64_t first, uint32_t count,
 		  struct wire_locate_reply *ret, struct buf *fields, int64_t deadline_ms,
 		  struct err *err);

@@ -279,7 +279,8 @@ int master_call(struct master *m, uint16_t op, const void *req, void *ret, struc
 		}
 		if (a != ATTEMPT_REFUSED)
 			master_rotate(m, addr);
-		if (a == ATTEMPT_REFUSED || !backoff_pause(&pause, master_deadline(m, deadline_ms))) {
+		if (a == ATTEMPT_REFUSED ||
+		    !backoff_pause(&pause, master_deadline(m, deadline_ms))) {
 			result_strip(err, addr);
 			return err_prefix(err, r, "master %s", addr);
 		}

@@ -31,8 +31,8 @@ int session_open(struct session *s, struct master *master, int64_t deadline_ms, 
 /* Stops the thread and tells the master. No mutation may be in progress. */
 void session_close(struct session *s);
 
-/* Names n pieces of writes to chunkservers: (*ret_session, the returned number and the n-1 after it).
- * Never used for anything else. */
+/* Names n pieces of writes to chunkservers: (*ret_session, the returned number and the n-1 after
+ * it). Never used for anything else. */
 uint64_t session_number_writes(struct session *s, unsigned n, uint64_t *ret_session);
 
 /* Calls the master with the mutation `req`, whose own wire_opid is `id` (a member of req: it is

@@ -13,7 +13,7 @@
  *   client          WRITE's answer             NOTICE_MS                      write_busy_ms(behind)
  *   client          SYNC's answer              NOTICE_MS                      sync_busy_ms(behind)
  *   chain member    a connection to the next   PEER_DIAL_MS                   the same
- *   chain member    the next one's answer      NOTICE_MS                      as above, with one less behind
+ *   chain member    the next one's answer      NOTICE_MS                      with one less behind
  *   master          a member it raises         raise_timeout (option)         the same
  *   client          the master, one attempt    MASTER_ATTEMPT_MS              the same
  *

@@ -69,8 +69,9 @@ void csreg_blame(struct csreg *reg, uint32_t id, int reason)
 	    (reason != ERR_UNREACHABLE && reason != ERR_TIMEOUT && reason != ERR_LEASE))
 		return;
 	if (!cs_blamed(cs))
-		log_warn("chunkserver %s (%u): is said not to answer (%s), last heard of %lld ms ago",
-			 cs->addr, cs->id, err_text(reason), (long long)(clock_ms() - cs->seen_ms));
+		log_warn("chunkserver %s (%u): is said not to answer (%s), heard of %lld ms ago",
+			 cs->addr, cs->id, err_text(reason),
+			 (long long)(clock_ms() - cs->seen_ms));
 	cs->blamed_ms = clock_ms();
 }
 

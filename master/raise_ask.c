@@ -327,8 +327,8 @@ static void ask(struct raise *x, struct part *p, bool settle)
 	p->asked = true;
 	p->mended = settle;
 	x->outstanding++;
-	if (!cs_up(part_cs(p)) || cs_call(&x->m->servers, part_cs(p), OP_CHUNK_RAISE, &req,
-					  timeout_ms, ask_done, p) < 0) {
+	if (!part_cs(p) || cs_absent(&x->m->servers, part_cs(p)) ||
+	    cs_call(&x->m->servers, part_cs(p), OP_CHUNK_RAISE, &req, timeout_ms, ask_done, p) < 0) {
 		x->outstanding--;
 		p->state = PART_FAILED;
 	}

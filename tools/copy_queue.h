@@ -20,7 +20,8 @@ void copy_queue_finish(struct copy_queue *q);
 /* A free temporary name beside dst, heap; NULL when out of memory. */
 char *copy_temp_path(const char *dst);
 
-/* Set by SIGINT and SIGTERM, and when the cluster is gone: what is under way is removed, nothing new begins. */
+/* Set by SIGINT and SIGTERM, and when the cluster is gone: what is under way is removed, nothing
+ * new begins. */
 bool copy_stopped(void);
 /* Stopped because the cluster does not answer. */
 bool copy_lost(void);

@@ -1,6 +1,6 @@
-/* Writers and a truncation at the same time, in three sessions of their own: what is in the file when
- * all have ended must be what some order of the operations gives. A write to two chunks counts as two
- * operations, one for each: its parts may come to lie before and after another's.
+/* Writers and a truncation at the same time, in three sessions of their own: what is in the file
+ * when all have ended must be what some order of the operations gives. A write to two chunks counts
+ * as two operations, one for each: its parts may come to lie before and after another's.
  *
  *     race_truncate PATH ROUNDS SEED
  *

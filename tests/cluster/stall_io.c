@@ -4,8 +4,9 @@
  *
  * Works through the first SPAN bytes of FILE again and again in pieces of 1 MiB, whose content
  * depends on nothing but their place; "sync" is a write and an fsync; a reader drops the kernel's
- * pages first and compares. After each call REPORT holds "calls N longest MS ms errors E" (replaced whole, so that it can be read at
- * any time). Ends on SIGTERM; the exit status is 1 if a call failed or bytes were wrong. */
+ * pages first and compares. After each call REPORT holds "calls N longest MS ms errors E" (replaced
+ * whole, so that it can be read at any time). Ends on SIGTERM; the exit status is 1 if a call failed
+ * or bytes were wrong. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

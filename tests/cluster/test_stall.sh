@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Writers (one of them with fsync) and a reader on the mount go on while each role is killed or
-# frozen: no call fails, the one under way ends. The longest call of each is printed; what is asserted of it is generous, since
-# machines are noisy.
+# frozen: no call fails, the one under way ends. The longest call of each is printed; what is asserted
+# of it is generous, since machines are noisy.
 . "$(dirname "$0")/../lib/cluster.sh"
 
 STALL_MAX_MS=15000 # of any call

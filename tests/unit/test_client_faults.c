@@ -631,7 +631,7 @@ static void test_write_after_foreign_truncate(void **state)
 	assert_int_equal(cairn_pwrite(f, "HE", 2, 0), 2);
 	assert_trace(&c, "WRITE 0+2 v1 chain 1 on 1\nWROTE #3\nLOCATE\nCHUNK_FOR_WRITE #4\n"
 			 "WRITE 0+2 v1 chain 1 on 1\nWROTE #5\n");
-	/* Another write: a server that remembers the first by its name must not leave this one out. */
+	/* Another write: a server that remembers the first one must not leave this one out. */
 	assert_int_equal(c.servers[0].n_seqs, 3);
 	assert_true(c.servers[0].seqs[2] > c.servers[0].seqs[1]);
 	assert_reads(f, "HEher");

@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "master/cmd.h"
+#include "master/csreg.h"
 #include "master/place.h"
 #include "master/store.h"
 
@@ -287,6 +289,37 @@ static void test_placement_spreads(void **unused)
 	assert_true(big > 2 * small && small > 0);
 }
 
+/* Absent is who was blamed and whose heartbeat is overdue; neither alone, and not for an error that
+ * says nothing about the server as a whole. */
+static void test_blame(void **unused)
+{
+	struct csreg reg;
+	struct cs *cs;
+
+	csreg_init(&reg, 5000);
+	reg.overdue_ms = 1100;
+	cs = csreg_add(&reg, 7);
+	assert_non_null(cs);
+	assert_true(cs_absent(&reg, cs)); /* down */
+	cs->state = SERVER_UP;
+	cs->seen_ms = clock_ms() - 2000;
+	assert_false(cs_absent(&reg, cs));
+	csreg_blame(&reg, 7, ERR_CHECKSUM);
+	csreg_blame(&reg, 8, ERR_UNREACHABLE); /* nobody */
+	assert_false(cs_blamed(cs));
+	csreg_blame(&reg, 7, ERR_UNREACHABLE);
+	assert_true(cs_blamed(cs));
+	assert_true(cs_absent(&reg, cs));
+	cs->seen_ms = clock_ms() + 1; /* it is heard of */
+	assert_false(cs_blamed(cs) || cs_absent(&reg, cs));
+	/* One client is cut off: the server's heartbeats come. */
+	cs->seen_ms = clock_ms() - 500;
+	csreg_blame(&reg, 7, ERR_TIMEOUT);
+	assert_true(cs_blamed(cs));
+	assert_false(cs_absent(&reg, cs));
+	csreg_free(&reg);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -295,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_a_damaged_block_is_no_gap),
 		cmocka_unit_test(test_commands_round_trip),
 		cmocka_unit_test(test_placement_spreads),
+		cmocka_unit_test(test_blame),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
