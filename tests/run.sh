@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs tests and adds up: tests/run.sh DIR [unit] [cluster] [sim] [fuzz] [deps]. DIR holds the programs.
+# CLUSTER_TESTS names the cluster tests to run, such as "tour faults"; all of them by default.
 # The last line is "N passed, N failed"; the exit status is 1 if any failed.
 set -u
 dir=$(cd "$1" && pwd)
@@ -15,8 +16,10 @@ note() { # NAME PASSED FAILED
 	passed=$((passed + $2))
 	failed=$((failed + $3))
 	[ "$3" = 0 ] || failures+=("$1")
-	printf '%-32s %4d passed, %d failed\n' "$1" "$2" "$3"
+	printf '%-32s %4d passed, %d failed (%d s)\n' "$1" "$2" "$3" $((SECONDS - begun))
+	begun=$SECONDS
 }
+begun=$SECONDS
 
 # What a program that was cut off or crashed printed still counts as one failure.
 run_unit() {
@@ -33,7 +36,10 @@ run_unit() {
 }
 
 run_cluster() {
+	local t name
 	for t in tests/cluster/test_*.sh; do
+		name=$(basename "$t" .sh)
+		[ -z "${CLUSTER_TESTS:-}" ] || [[ " $CLUSTER_TESTS " = *" ${name#test_} "* ]] || continue
 		BIN=$dir timeout 900 bash "$t" >"$out" 2>&1
 		local r=$? p f
 		p=$(grep -c '^ok ' "$out")
@@ -41,7 +47,7 @@ run_cluster() {
 		[ $r = 0 ] || [ "$f" != 0 ] || f=1
 		grep -E '^# (seed|skipped)' "$out"
 		[ "$f" = 0 ] || grep -vE '^ok ' "$out" | cut -c1-400
-		note "$(basename "$t" .sh)" "$p" "$f"
+		note "$name" "$p" "$f"
 	done
 }
 
