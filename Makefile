@@ -100,8 +100,8 @@ word2 = $(word 2,$(subst _, ,$(notdir $(1))))
 .SECONDEXPANSION:
 $(OUT)/tests/test_%: $(OBJ)/tests/unit/test_%.o $$(OBJ)/lib$$(call word2,$$@).a $(OBJ)/libcommon.a
 	$(call LINK,$(LIBS_$(call word2,$@)) -lcmocka)
-$(OUT)/tests/test_master_raise $(OUT)/tests/test_master_repair $(OUT)/tests/test_master_compare: \
-		$(OBJ)/tests/lib/fake_master.o
+$(OUT)/tests/test_master_raise $(OUT)/tests/test_master_repair $(OUT)/tests/test_master_compare \
+		$(OUT)/tests/test_master_hold: $(OBJ)/tests/lib/fake_master.o
 SIM_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/sim/*.c)) $(OBJ)/tests/lib/fake_master.o
 $(OUT)/tests/sim: $(SIM_OBJ) $(OBJ)/libmaster.a $(OBJ)/libcommon.a
 	$(call LINK,$(LIBS_master))

@@ -252,6 +252,40 @@ struct cairn_backup_info {
  * when this returns 0, and not there otherwise. -EBUSY: other backups are being taken. */
 CAIRN_API int cairn_backup(struct cairn *fs, const char *path, struct cairn_backup_info *ret);
 
+/* A chunk that is not as it should be. */
+enum {
+	CAIRN_FSCK_MISSING = 1,	   /* no good copy is there now: reading fails */
+	CAIRN_FSCK_UNDER_GOAL = 2, /* fewer copies than wanted */
+	CAIRN_FSCK_DAMAGED = 3,	   /* one of the copies is damaged or to be compared */
+	CAIRN_FSCK_PENDING = 4,	   /* it is being changed */
+};
+enum { CAIRN_REPLICA_GOOD = 1, CAIRN_REPLICA_AWAY = 2, CAIRN_REPLICA_DAMAGED = 3,
+       CAIRN_REPLICA_UNCLEAN = 4 /* to be compared with the others */ };
+struct cairn_fsck_replica {
+	uint32_t server;
+	int state;
+	char addr[128];
+};
+struct cairn_fsck_chunk {
+	uint64_t id, inode, index; /* index: of the chunk in the file */
+	uint32_t version;
+	const char *path; /* of one name of the file; "" when it has none that was found */
+	int problem;
+	unsigned live, copies; /* good ones that are there, and how many are wanted */
+	unsigned n_replicas;
+	struct cairn_fsck_replica replicas[8];
+};
+struct cairn_fsck_summary {
+	uint64_t chunks; /* looked at */
+	bool held;	 /* see cairn_hold */
+	uint64_t kept_replicas, kept_chunks; /* which the metadata does not know: so many at least */
+};
+/* Looks at every chunk, as the master knows it now, and calls fn for those that are not well, in the
+ * order of their ids. Ends with 0 when fn returns non-zero. */
+typedef int (*cairn_fsck_fn)(void *arg, const struct cairn_fsck_chunk *chunk);
+CAIRN_API int cairn_fsck(struct cairn *fs, cairn_fsck_fn fn, void *arg,
+			 struct cairn_fsck_summary *ret);
+
 /* While the cluster is held (after an import it is), nothing is deleted from servers that the
  * metadata does not know. */
 CAIRN_API int cairn_hold(struct cairn *fs, bool on);

@@ -419,13 +419,17 @@ enum { SERVER_DRAINING = 1 };
 	F(u64, from)          \
 	F(u32, max_rows)
 /* rows: wire_fsck_row records, each after a u32 length. next: where the next page begins, 0 at the
- * end. looked_at: chunks of this page, healthy ones included. */
+ * end. looked_at: chunks of this page, healthy ones included. held: see HOLD; kept_replicas of
+ * kept_chunks: what servers have reported and the state does not know (at least so many). */
 #define WIRE_FSCK_REPLY(F, S, A, V) \
 	F(blob, rows)               \
 	F(u64, next)                \
-	F(u64, looked_at)
+	F(u64, looked_at)           \
+	F(u8, held)                 \
+	F(u64, kept_replicas)       \
+	F(u64, kept_chunks)
 /* live: members that are up and have a good replica now. path: of one name of the file, empty when
- * none was found; index: of the chunk in the file. */
+ * none was found within bounds; index: of the chunk in the file. states: of the replicas. */
 #define WIRE_FSCK_ROW(F, S, A, V) \
 	F(u64, chunk)             \
 	F(u32, version)           \
@@ -436,7 +440,10 @@ enum { SERVER_DRAINING = 1 };
 	F(u8, live)               \
 	F(u8, members)            \
 	F(u8, copies)             \
-	V(wire_replica, replicas, REPLICAS_MAX)
+	V(wire_replica, replicas, REPLICAS_MAX) \
+	A(u8, states, REPLICAS_MAX)
+enum { FSCK_REPLICA_GOOD = 1, FSCK_REPLICA_AWAY = 2, FSCK_REPLICA_DAMAGED = 3,
+       FSCK_REPLICA_UNCLEAN = 4 /* to be compared with the others */ };
 enum {
 	FSCK_MISSING = 1,  /* no live copy: reads fail now */
 	FSCK_UNDER_GOAL = 2, /* fewer live copies than wanted */

@@ -281,9 +281,11 @@ static void hold_release_some(struct master *m)
 	struct kept *k, *next_kept;
 	unsigned n = 0;
 
-	for (k = m->hold.kept; k && n < CMD_GARBAGE_MAX; k = next_kept, n++) {
+	for (k = m->hold.kept; k && n < CMD_GARBAGE_MAX; k = next_kept) {
 		next_kept = k->hh.next;
-		if (!kept_unknown(m, k))
+		if (kept_unknown(m, k))
+			n++;
+		else
 			kept_forget(m, k);
 	}
 	HASH_ITER(hh, m->servers.by_id, cs, next)

@@ -81,7 +81,7 @@ bool rpc_admin_message(struct master *m, struct peer *peer, const struct wire_he
 		       struct slice fields);
 void rpc_client_tick(struct master *m);
 void rpc_client_free(struct master *m);
-/* rpc_recovery.c: hold and backups. False: it is no such message. */
+/* rpc_recovery.c: hold, backups, fsck. False: it is no such message. */
 bool rpc_recovery_message(struct master *m, struct peer *peer, const struct wire_header *h,
 			  struct slice fields);
 void rpc_recovery_gone(struct master *m, struct peer *peer);

@@ -1,4 +1,4 @@
-/* Recovery: hold and backups.
+/* Recovery: hold, backups, fsck.
  *
  * A backup is a view of LevelDB, whose content is always the state after some entry: the overlay is
  * not part of it. Pages are bounded in bytes and rows, so that the loop is never held up; views are
@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "master/master.h"
+#include "master/query_fsck.h"
 
 enum {
 	BACKUPS_MAX = 2,
@@ -232,6 +233,52 @@ void rpc_recovery_free(struct master *m)
 		view_close(m, m->backups);
 }
 
+/* ---- fsck ---- */
+
+static uint8_t replica_state(void *ctx, uint64_t chunk, uint32_t server)
+{
+	struct master *m = ctx;
+	uint8_t marks = csreg_marked(&m->servers, chunk, server);
+
+	if (!cs_up(csreg_find(&m->servers, server)))
+		return FSCK_REPLICA_AWAY;
+	return marks & MARK_DAMAGED ? FSCK_REPLICA_DAMAGED
+	       : marks & MARK_UNCLEAN ? FSCK_REPLICA_UNCLEAN : FSCK_REPLICA_GOOD;
+}
+
+static const char *server_addr(void *ctx, uint32_t server)
+{
+	struct master *m = ctx;
+	const struct cs *cs = csreg_find(&m->servers, server);
+	return cs ? cs->addr : "";
+}
+
+static void on_fsck(struct master *m, struct peer *peer, const struct wire_header *h,
+		    struct slice fields)
+{
+	const struct fsck_view view = {.ctx = m, .replica = replica_state, .addr = server_addr};
+	_cleanup_buf_ struct buf rows = {0};
+	struct wire_fsck_reply rep;
+	struct err err = {0};
+	int r;
+	DECODE(wire_fsck, req);
+
+	/* What a server has is known when it has reported. */
+	if (!hold_open(m)) {
+		peer_fail(peer, h, ERR_NOT_LEADER, "a restored master waits for the chunkservers");
+		return;
+	}
+	r = query_fsck(m->st, &view, &req, &rep, &rows, &err);
+	if (r < 0) {
+		peer_fail(peer, h, r, err.text);
+		return;
+	}
+	rep.held = m->hold.on;
+	if (!rep.next)
+		hold_count(m, &rep.kept_replicas, &rep.kept_chunks);
+	peer_reply(peer, h, &rep);
+}
+
 /* ---- dispatch ---- */
 
 bool rpc_recovery_message(struct master *m, struct peer *peer, const struct wire_header *h,
@@ -241,7 +288,7 @@ bool rpc_recovery_message(struct master *m, struct peer *peer, const struct wire
 		uint16_t op;
 		void (*handle)(struct master *m, struct peer *peer, const struct wire_header *h,
 			       struct slice fields);
-	} handlers[] = {{OP_HOLD, on_hold}, {OP_BACKUP, on_backup}};
+	} handlers[] = {{OP_HOLD, on_hold}, {OP_BACKUP, on_backup}, {OP_FSCK, on_fsck}};
 
 	for (size_t i = 0; i < ARRAY_LEN(handlers); i++) {
 		if (handlers[i].op == h->op) {

@@ -21,6 +21,7 @@ static const struct command commands[] = {
 	{"status", "", "state of the master and of each server", cmd_status},
 	{"drain", "[--wait|--cancel] SERVER", "empty a server (its number, address or uuid)",
 	 cmd_drain},
+	{"fsck", "[/PATH...]", "files whose chunks lack copies, are damaged or are missing", cmd_fsck},
 	{"backup", "FILE", "write the metadata to a local file (for cairn-master --import)",
 	 cmd_backup},
 	{"hold", "on|off", "after an import: whether what the metadata does not know is kept",
@@ -41,9 +42,11 @@ static void help(FILE *out)
 	fprintf(out,
 		"\nPaths in the cluster are absolute. The cluster is found by --master and\n"
 		"--key-file, else CAIRN_MASTER and CAIRN_KEY_FILE, else /etc/cairn/client.conf.\n"
-		"--json: output for programs of ls, stat, du, df, status, drain and local. A name that\n"
+		"--json: output for programs of ls, stat, du, df, status, drain, fsck,\n"
+		"backup and local. A name that\n"
 		"is not UTF-8 has U+FFFD for each bad byte and stands in full in NAME_hex beside it.\n"
-		"Exit status: 0 done, 1 something failed, 2 bad usage.\n");
+		"Exit status: 0 done, 1 something failed, 2 bad usage. Of fsck: 0 all copies are there\n"
+		"and good, 1 some are not, 3 a chunk has no good copy, 4 it could not be found out.\n");
 }
 
 static const struct command *find_command(const char *name)

@@ -122,6 +122,9 @@ cluster_up
 check "it is still held after a restart" status_says held true
 check "the taken over version is still the one" cmp <(cairn cat /old) "$WORK/old"
 
+check "fsck counts what is kept" sh -c \
+	"cairn fsck | grep -q 'held: 2 replicas of 1 chunks that the state does not know are kept'"
+
 # ---- the end of it ----
 
 start=$SECONDS
@@ -132,6 +135,45 @@ check "but not before the grace is over" test $((SECONDS - start)) -ge $((GRACE 
 check "all copies are there" wait_for 60 nothing_under_goal
 check "the files are there at the end" sh -c "
 	diff -r $TREE '$MNT/tree' && cmp '$WORK/old' '$MNT/old'"
+
+# ---- fsck names files ----
+
+check "all is well" cairn fsck
+mkdir "$MNT/some"
+head -c 100000 /dev/urandom >"$MNT/some/lost file"
+head -c 100000 /dev/urandom >"$MNT/some/half"
+sync
+lost=$(chunk_ids "/some/lost file")
+half=$(chunk_ids /some/half)
+holders=$(files_of $half | sed 's|.*/\(chunkserver-[0-9]*\)/.*|\1|' | sort)
+# Seen when the servers are asked what they have.
+cairn local down "$CLUSTER" >/dev/null
+check "the chunk files are removed" sh -c "rm $(files_of $lost | tr '\n' ' ')"
+cluster_up
+wait_for 30 servers_up 3
+status=0
+wait_for 30 sh -c "cairn fsck | grep -q missing:"
+cairn fsck >"$WORK/fsck" || status=$?
+check "fsck says that a chunk is missing" test $status = 3
+check "and names the file, the chunk and the servers" grep -q \
+	"^/some/lost file: chunk 0 ($lost v[0-9]*) missing: 0 of 2 copies; 127.0.0.1:[0-9]* damaged, 127" \
+	"$WORK/fsck"
+check "and no other" test "$(grep -c ': chunk ' "$WORK/fsck")" = 1
+check "reading it fails" sh -c "! cairn cat '/some/lost file' >/dev/null"
+check "limited to a tree" sh -c "cairn fsck /tree; [ \$? = 0 ]"
+check "limited to its tree" sh -c "cairn fsck /some; [ \$? = 3 ]"
+check "for programs" sh -c "cairn fsck --json /some | tr -d ' \n' | grep -q '\"missing\":1,'"
+# Two of three are away, one of them with a copy: nobody is left to make another one.
+for part in chunkserver-1 chunkserver-2 chunkserver-3; do
+	[ "$part" = "$(echo "$holders" | head -1)" ] || kill_part "$part"
+done
+wait_for 30 servers_up 1
+check "a copy that is away is missed" wait_for 10 sh -c \
+	"cairn fsck /some/half | grep -q '^/some/half: chunk 0 .* under goal: 1 of 2 copies;.* away'"
+cluster_up
+wait_for 30 servers_up 3
+check "fsck without a cluster" sh -c \
+	"CAIRN_MASTER=127.0.0.1:1 timeout 60 cairn fsck >/dev/null; [ \$? = 4 ]"
 cairn local down "$CLUSTER" >/dev/null
 check "the state is sound at the end" cairn-master --check --data-dir "$DATA"
 check "it can be exported" cairn-master --export "$WORK/exported" --data-dir "$DATA"
