@@ -278,7 +278,7 @@ int lane_step(struct lane *l, struct err *err)
 {
 	int r = l->receiving ? reply_data(l, err) : reply_begin(l, err);
 
-	if (r == 0 && l->refused && lane_idle(l)) {
+	if (r >= 0 && l->refused && lane_idle(l)) {
 		if (err)
 			*err = l->why;
 		return l->refused;

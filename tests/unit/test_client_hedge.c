@@ -124,6 +124,21 @@ static void test_slow_replica_edges(void **state)
 	assert_memory_equal(in, out + BYTES - 2, 2);
 }
 
+/* One piece of three is refused: the rest is taken, and the refused one asked for elsewhere. */
+static void test_one_piece_refused(void **state)
+{
+	int64_t begin = clock_ms();
+
+	first()->fail_op = OP_READ;
+	first()->fails = 1;
+	first()->fail_code = ERR_LEASE;
+	assert_reads_all();
+	assert_in_range(clock_ms() - begin, 0, 2000);
+	assert_int_equal(fs->hedge.asked, 0); /* it was not waited for */
+	assert_int_equal(reads_on(first()), 3);
+	assert_int_equal(reads_on(second()), 1);
+}
+
 /* The first one's wrong bytes come while the second one is still at it: never returned, reported. */
 static void test_late_and_damaged(void **state)
 {
@@ -266,6 +281,7 @@ int main(void)
 		T(test_quick_servers_are_not_doubled),
 		T(test_slow_replica),
 		T(test_slow_replica_edges),
+		T(test_one_piece_refused),
 		T(test_late_and_damaged),
 		T(test_second_damaged),
 		T(test_both_slow),
