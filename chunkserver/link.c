@@ -19,7 +19,7 @@
 /* Copies and deletions may take long, and the master takes a server that is late with a raise for a
  * failed one: some workers are kept free of the former. */
 enum { LINK_WORKERS = 6, LINK_SLOW_MAX = 4, LINK_QUEUE_MAX = 4096, LINK_BACKOFF_MIN_MS = 100,
-       LINK_BACKOFF_MAX_MS = 2000, LINK_IO_MS = 5000, LINK_REPORT_MS = 30000 };
+       LINK_BACKOFF_MAX_MS = 500, LINK_IO_MS = 5000, LINK_REPORT_MS = 30000 };
 
 struct item {
 	struct wire_header h; /* commands */
