@@ -124,9 +124,23 @@ static void mend_failed(struct raise *x, const struct part *p, int code)
 	x->blamed |= !p->joining;
 }
 
+/* One good member would be left, and another one is there, but slow: it is asked once more. */
+static bool only_slow(struct raise *x)
+{
+	unsigned good = 0;
+	bool slow = false;
+
+	for (unsigned i = 0; i < x->n_parts; i++) {
+		const struct part *p = &x->parts[i];
+		good += p->state == PART_GOOD;
+		slow |= p->late && !p->joining && part_cs(p) && part_cs(p)->state == SERVER_UP;
+	}
+	return good == 1 && slow;
+}
+
 static void mend_ended(struct raise *x)
 {
-	if (!x->blamed || x->unsure >= RAISE_UNSURE_MAX) {
+	if ((!x->blamed && !only_slow(x)) || x->unsure >= RAISE_UNSURE_MAX) {
 		raise_confirm(x);
 		return;
 	}
@@ -247,6 +261,7 @@ static void ask_done(void *arg, int code, struct slice fields)
 
 	if (code == 0 && wire_chunk_state_get(&c, &p->answer) < 0)
 		code = ERR_PROTOCOL;
+	p->late = code == ERR_TIMEOUT;
 	if (code == 0)
 		p->state = PART_GOOD;
 	else if (code == ERR_NO_CHUNK || code == ERR_CHUNK_VERSION || code == ERR_CORRUPT ||
@@ -276,7 +291,7 @@ static void ask_prepare(struct raise *x)
 			listed |= list[k].server == p->server;
 		p->answer = (struct wire_chunk_state){0};
 		p->marks = raise_marks_of(x, p->server);
-		p->mended = p->asked = false;
+		p->mended = p->asked = p->late = false;
 		if (!listed || (p->joining && p->state == PART_FAILED))
 			p->state = PART_FAILED;
 		else

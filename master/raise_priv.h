@@ -16,6 +16,7 @@ struct part {
 	bool joining, leaving;
 	bool filled;   /* joining: it has a copy of the old version */
 	bool asked;
+	bool late;     /* it did not answer in time */
 	bool mended;   /* it has the content that counts: what was held against it is settled */
 	uint8_t marks; /* as they were when it was asked; later ones stand */
 	enum part_state state;

@@ -221,14 +221,22 @@ static unsigned clean_others(uint64_t chunk, const struct row_chunk *row,
 
 /* ---- what may go wrong: never so much at once that the promise does not hold ---- */
 
-bool sim_may_rot(const struct sim_server *s, uint64_t chunk)
+/* So many other members are there, and good. */
+static bool others_are_there(const struct sim_server *s, uint64_t chunk, bool all)
 {
 	struct row_chunk row;
+	unsigned n;
 
 	if (!sim_row(chunk, &row) || !(sim_is_member(&row, s->id) || is_joining(&row, s->id)))
 		return true;
-	return !row.pending_version && !raise_running(&sim.m, chunk) &&
-	       clean_others(chunk, &row, s, true) > 0;
+	n = clean_others(chunk, &row, s, true);
+	return !row.pending_version && !raise_running(&sim.m, chunk) && n > 0 &&
+	       (!all || n + 1 >= row.n_members);
+}
+
+bool sim_may_rot(const struct sim_server *s, uint64_t chunk)
+{
+	return others_are_there(s, chunk, true);
 }
 
 static bool all_sound(uint64_t chunk, const struct row_chunk *row)
@@ -254,7 +262,7 @@ bool sim_may_be_away(const struct sim_server *s)
 bool sim_may_lose(const struct sim_server *s)
 {
 	for (uint64_t chunk = 1; chunk < SIM_CHUNKS_MAX; chunk++)
-		if (!sim_may_rot(s, chunk))
+		if (!others_are_there(s, chunk, false))
 			return false;
 	return true;
 }

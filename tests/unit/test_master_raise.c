@@ -295,6 +295,19 @@ static void test_a_source_that_cannot_be_read_is_not_the_truth(void **unused)
 		assert_int_equal(fakes[s].replica.block[0], written);
 }
 
+/* To go on with a single replica because the others are slow would be to give up what they have. */
+static void test_the_last_but_one_is_given_time(void **unused)
+{
+	fakes[2].mute = fakes[3].mute = true;
+	start(0);
+	settle();
+	run(4000);
+	assert_string_equal(chunk_text(), "v1>2 1,2,3");
+	fakes[2].mute = false;
+	run(8000);
+	assert_string_equal(chunk_text(), "v2 1,2");
+}
+
 static void test_a_mark_that_comes_late_stays(void **unused)
 {
 	start(0);
@@ -748,6 +761,7 @@ int main(void)
 		TEST(test_who_joins_an_unwritten_chunk_brings_nothing_old),
 		TEST(test_nobody_has_an_unwritten_chunk_at_its_version),
 		TEST(test_a_source_that_cannot_be_read_is_not_the_truth),
+		TEST(test_the_last_but_one_is_given_time),
 		TEST(test_a_mark_that_comes_late_stays),
 		TEST(test_a_cut_reaches_all_and_ends_the_copying),
 		TEST(test_a_second_cut_during_the_first),
