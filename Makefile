@@ -10,7 +10,7 @@ OBJ := $(OUT)/obj
 PACKAGES := gcc make pkg-config libc6-dev libfuse3-dev fuse3 libssl-dev libleveldb-dev \
 	libcmocka-dev libraft-dev libuv1-dev libisal-dev libjansson-dev libinih-dev uthash-dev \
 	attr iproute2 procps diffutils util-linux e2fsprogs
-TEST_PACKAGES := clang libclang-rt-dev
+TEST_PACKAGES := clang libclang-rt-dev nftables
 
 VERSION := 0.1.0
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -DCAIRN_VERSION='"$(VERSION)"' -MMD -MP

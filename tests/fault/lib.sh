@@ -32,7 +32,10 @@ suite_start() { # more flags of `cairn local up`
 		--master-flag=--repair-delay=1s --master-flag=--session-ttl=10s \
 		--chunkserver-flag=--data={dir}/second --chunkserver-flag=--sync-interval=1s --chunkserver-flag=--scrub-period=15s \
 		--chunkserver-flag=--reserve=1M "$@"
-	coproc CHECKER { exec "$TESTS_BIN/checker" --mount "$MNT" --seed "$SEED" \
+	checker_start
+}
+checker_start() { # the command it is run with, if any
+	coproc CHECKER { exec "$@" "$TESTS_BIN/checker" --mount "$MNT" --seed "$SEED" \
 		--timeout-ms ${TIMEOUT_S}000 2>"$WORK/checker.err"; }
 	BACKGROUND+=("$CHECKER_PID")
 	# Copies: bash forgets the coprocess's own when it ends.
