@@ -232,6 +232,9 @@ static void enter_mend(struct raise *x)
 	 * something of it comes before them, whatever is held against it. */
 	if (source && !source->answer.present && any_marked(x))
 		source = NULL;
+	/* A better one has answered, and its link is gone by now: it is waited for. */
+	if (source && !source->mended && raise_marks_of(x, source->server) && better_may_come(x))
+		source = NULL;
 	if (!source && !better_may_come(x) && (ask_marked(x) || mend_from_nothing(x)))
 		return;
 	x->phase = PHASE_MEND;
@@ -448,6 +451,7 @@ bool raise_ask_leaving(struct raise *x, unsigned n)
 		struct part *p = &x->parts[i];
 		if (n == 0 || !p->leaving || p->state != PART_IDLE || !cs_up(part_cs(p)))
 			continue;
+		p->marks = raise_marks_of(x, p->server); /* it may have crashed since */
 		if (p->marks)
 			p->state = PART_BEHIND;
 		else

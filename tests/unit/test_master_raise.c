@@ -542,6 +542,25 @@ static void test_a_draining_server_is_replaced_and_then_emptied(void **unused)
 	assert_false(fakes[3].replica.present);
 }
 
+/* It is asked to stay only when the one that was to replace it does not answer, and may have crashed
+ * since the others were asked. (Simulation, seed 800972.) */
+static void test_a_draining_server_that_crashed_is_mended_before_it_stays(void **unused)
+{
+	leave_one_target();
+	drain(3, true);
+	tick(MASTER_TICK_MS);
+	while (!strstr(buf_str(&story), "2:raise"))
+		step();
+	buf_clear(&story);
+	fakes[4].mute = true;
+	fakes[3].replica.block[0] = 5; /* it has lost the last write */
+	csreg_mark(&m.servers, CHUNK, 3, MARK_UNCLEAN);
+	run(4000);
+	assert_story("4:raise v1>2; 3:pull v2 from 1; 4:pull v2 from 1; "); /* and tries again */
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+	assert_int_equal(fakes[3].replica.block[0], written);
+}
+
 static void test_a_draining_server_is_the_source_when_it_must(void **unused)
 {
 	leave_one_target();
@@ -775,6 +794,7 @@ int main(void)
 		TEST(test_two_of_three_stay_away),
 		TEST(test_a_member_that_is_only_away_is_waited_for),
 		TEST(test_a_draining_server_is_replaced_and_then_emptied),
+		TEST(test_a_draining_server_that_crashed_is_mended_before_it_stays),
 		TEST(test_a_draining_server_is_the_source_when_it_must),
 		TEST(test_a_draining_server_stays_when_its_replacement_fails),
 		TEST(test_draining_with_nowhere_to_go_and_called_off),
