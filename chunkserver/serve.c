@@ -17,8 +17,13 @@
 #include "common/waits.h"
 
 atomic_uint serve_in_progress;
-static atomic_uint connections;
-static atomic_bool stopping;
+
+/* One port that is served. */
+struct port {
+	const struct serve_options *o;
+	atomic_uint connections;
+	atomic_bool stopping;
+};
 
 unsigned serve_load(void)
 {
@@ -88,7 +93,7 @@ static void session_run(struct session *s)
 	struct err err = {0};
 	int r = 0;
 
-	while (r == 0 && !(atomic_load(&stopping) && s->n == 0)) {
+	while (r == 0 && !(atomic_load(s->stopping) && s->n == 0)) {
 		struct wire_header h;
 		r = next_event(s, &err);
 		if (r <= 0)
@@ -105,24 +110,26 @@ static void session_run(struct session *s)
 }
 
 struct start {
-	const struct serve_options *o;
+	struct port *port;
 	int fd;
 };
 
 static void *connection_thread(void *arg)
 {
 	struct start *start = arg;
+	struct port *port = start->port;
 	struct session *s = calloc(1, sizeof(*s));
 	struct err err = {0};
 
 	if (s) {
-		s->o = start->o;
+		s->o = port->o;
+		s->stopping = &port->stopping;
 		s->blocks = malloc(PIECE_BYTES_MAX);
 	}
 	if (!s || !s->blocks)
 		close(start->fd);
-	else if (conn_accept(start->fd, start->o->key, ROLE_CHUNKSERVER,
-			     deadline_in(start->o->io_timeout_ms), &s->up, &err) == 0)
+	else if (conn_accept(start->fd, port->o->key, ROLE_CHUNKSERVER,
+			     deadline_in(port->o->io_timeout_ms), &s->up, &err) == 0)
 		session_run(s);
 	else if (err.code != ERR_CLOSED) /* somebody only looked whether the port is open */
 		log_warn("%s", err_message(&err));
@@ -136,11 +143,11 @@ static void *connection_thread(void *arg)
 	}
 	free(s);
 	free(start);
-	atomic_fetch_sub(&connections, 1);
+	atomic_fetch_sub(&port->connections, 1); /* the last use of it */
 	return NULL;
 }
 
-static void accept_one(const struct serve_options *o, int listen_fd)
+static void accept_one(struct port *port, int listen_fd)
 {
 	struct start *start;
 	pthread_t thread;
@@ -154,16 +161,16 @@ static void accept_one(const struct serve_options *o, int listen_fd)
 		return;
 	}
 	start = malloc(sizeof(*start));
-	if (!start || atomic_load(&connections) >= (unsigned)o->max_connections) {
+	if (!start || atomic_load(&port->connections) >= (unsigned)port->o->max_connections) {
 		log_warn("connection refused: %s", start ? "max_connections reached" : "no memory");
 		free(start);
 		close(fd);
 		return;
 	}
-	*start = (struct start){o, fd};
-	atomic_fetch_add(&connections, 1);
+	*start = (struct start){port, fd};
+	atomic_fetch_add(&port->connections, 1);
 	if (pthread_create(&thread, NULL, connection_thread, start) != 0) {
-		atomic_fetch_sub(&connections, 1);
+		atomic_fetch_sub(&port->connections, 1);
 		close(fd);
 		free(start);
 		return;
@@ -173,15 +180,17 @@ static void accept_one(const struct serve_options *o, int listen_fd)
 
 void serve(const struct serve_options *options, int listen_fd, int stop_fd)
 {
-	struct pollfd p[2] = {{.fd = listen_fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
+	struct port port = {.o = options};
+	struct pollfd p[2] = {{.fd = listen_fd, .events = POLLIN},
+			      {.fd = stop_fd, .events = POLLIN}};
 
 	while (!(p[1].revents & POLLIN)) {
 		if (poll(p, 2, -1) < 0)
 			continue;
 		if (p[0].revents & POLLIN)
-			accept_one(options, listen_fd);
+			accept_one(&port, listen_fd);
 	}
-	atomic_store(&stopping, true);
-	while (atomic_load(&connections) > 0)
+	atomic_store(&port.stopping, true);
+	while (atomic_load(&port.connections) > 0)
 		poll(NULL, 0, 20);
 }

@@ -20,6 +20,7 @@ struct pending {
 	uint64_t chunk;
 	uint32_t version;
 	uint32_t next_server;
+	uint64_t session, seq; /* 0: it is not remembered */
 	int code; /* of the local part */
 	char text[TEXT_BYTES_MAX];
 	const char *place; /* in the chain, for its fault points */
@@ -29,6 +30,7 @@ struct pending {
 
 struct session {
 	const struct serve_options *o;
+	const atomic_bool *stopping;
 	struct conn *up, *down;
 	char down_addr[ADDR_BYTES_MAX];
 	struct pending ring[WINDOW];

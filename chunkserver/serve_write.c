@@ -1,3 +1,15 @@
+/* Exactly once. A client sends a write again when it got no answer, or when the chain failed,
+ * perhaps to a new head at the next version. Another client's write of the same bytes may have come
+ * between: so the head does not apply again what every member has already (store_has_write). That
+ * is so when the whole chain answered; and when the head itself had applied it before the last
+ * raise, since that made the members equal, to this one's content (one that was given another's has
+ * forgotten its writes). All members remember, since each may become the head; only the head, which
+ * is asked by the client, decides.
+ *
+ * It is remembered in memory, the last 64 writes of a chunk. What remains possible: a write is
+ * applied twice when every member that remembers it restarted, or got a copy, or saw 64 others,
+ * between the two. That shows only if somebody read the first and another write of the same bytes
+ * came between. */
 #include "chunkserver/serve_priv.h"
 
 #include <stdio.h>
@@ -89,6 +101,8 @@ int session_finish_one(struct session *s, struct err *err)
 		p->code = ERR_LEASE;
 	if (code < 0 || p->code < 0) /* not on every member alike */
 		store_in_doubt(s->o->store, &p->range);
+	else
+		store_note_write(s->o->store, &p->range, p->session, p->seq, true);
 	store_range_unlock(s->o->store, &p->range);
 	FAULT_POINT(CS_WRITE_ANSWER, p->place);
 	r = p->code < 0 ? session_answer(s, &p->h, p->code, p->text, 0, err)
@@ -256,11 +270,45 @@ static struct pending *pending_new(struct session *s, const struct wire_header *
 {
 	struct pending *p = &s->ring[(s->first + s->n) % WINDOW];
 
-	*p = (struct pending){.h = *h, .chunk = m->chunk, .version = m->version};
+	*p = (struct pending){.h = *h, .chunk = m->chunk, .version = m->version,
+			      .session = m->session, .seq = m->seq};
 	p->place = s->up->peer_role == ROLE_CLIENT ? "head" : m->n_chain > 0 ? "middle" : "tail";
 	if (m->n_chain > 0)
 		p->next_server = m->chain[0].server;
 	return p;
+}
+
+/* The part of a write that is for this server, once it was received whole. */
+static int write_here(struct session *s, const struct wire_header *h, const struct wire_write *m,
+		      struct pending *p, struct err *err)
+{
+	int r;
+
+	if (crc_sums_check(m->sums.data, s->blocks + m->offset % BLOCK_BYTES, m->offset,
+			   h->data_bytes) >= 0)
+		return err_set(err, ERR_CHECKSUM, "chunk %016llx: the data came damaged",
+			       (unsigned long long)m->chunk);
+	r = apply_write(s, h, m, p, err);
+	if (r == 0 && out_of_contact(s)) {
+		store_in_doubt(s->o->store, &p->range);
+		return ERR_LEASE;
+	}
+	if (r == 0)
+		store_note_write(s->o->store, &p->range, m->session, m->seq, m->n_chain == 0);
+	return r;
+}
+
+/* Answers a write that waits for nobody. */
+static int write_answer(struct session *s, struct pending *p, int code, const char *text,
+			struct err *err)
+{
+	struct wire_header h = p->h;
+	uint32_t server = code == ERR_PEER ? p->next_server : 0;
+	int r = session_finish_all(s, err); /* answers keep their order */
+
+	store_range_unlock(s->o->store, &p->range);
+	FAULT_POINT(CS_WRITE_ANSWER, p->place);
+	return r < 0 ? r : session_answer(s, &h, code, text, server, err);
 }
 
 int session_write(struct session *s, const struct wire_header *h, struct err *err)
@@ -270,6 +318,7 @@ int session_write(struct session *s, const struct wire_header *h, struct err *er
 	struct wire_write m;
 	struct pending *p;
 	int r = wire_write_get(&c, &m), forward = -1, code;
+	bool again = false;
 
 	if (r == 0)
 		r = write_check(h, &m, err);
@@ -284,7 +333,9 @@ int session_write(struct session *s, const struct wire_header *h, struct err *er
 	FAULT_POINT(CS_WRITE_RECEIVED, p->place);
 	code = out_of_contact(s) ? ERR_LEASE : lock_write(s, h, &m, p, &local);
 	FAULT_POINT(CS_WRITE_LOCKED, p->place);
-	if (m.n_chain > 0 && code == 0)
+	if (code == 0 && s->up->peer_role == ROLE_CLIENT)
+		again = store_has_write(s->o->store, &p->range, m.session, m.seq);
+	if (m.n_chain > 0 && code == 0 && !again)
 		forward = forward_head(s, h, m, &chain);
 	r = receive_data(s, s->blocks + m.offset % BLOCK_BYTES, h->data_bytes, &forward, &chain,
 			 err);
@@ -296,30 +347,17 @@ int session_write(struct session *s, const struct wire_header *h, struct err *er
 		down_drop(s); /* it must not take a part for the whole */
 		return r;
 	}
-	if (code == 0 && forward < 0 && m.n_chain > 0)
-		code = ERR_PEER;
-	if (code == 0 && crc_sums_check(m.sums.data, s->blocks + m.offset % BLOCK_BYTES, m.offset,
-			   h->data_bytes) >= 0)
-		code = err_set(&local, ERR_CHECKSUM, "chunk %016llx: the data came damaged",
-			       (unsigned long long)m.chunk);
+	if (code == 0 && again)
+		return write_answer(s, p, out_of_contact(s) ? ERR_LEASE : 0, NULL, err);
+	if (code == 0 && forward < 0 && m.n_chain > 0) {
+		down_drop(s);
+		s->o->fault(s->o->arg, m.chunk, m.version, m.chain[0].server, forward);
+		return write_answer(s, p, ERR_PEER, chain.text, err);
+	}
 	if (code == 0)
-		code = apply_write(s, h, &m, p, &local);
-	if (code == 0 && out_of_contact(s)) {
-		code = ERR_LEASE;
-		store_in_doubt(s->o->store, &p->range);
-	}
-	if (m.n_chain == 0 || forward < 0) {
-		if (code == ERR_PEER) {
-			down_drop(s);
-			s->o->fault(s->o->arg, m.chunk, m.version, m.chain[0].server, forward);
-			snprintf(local.text, sizeof(local.text), "%s", chain.text);
-		}
-		r = session_finish_all(s, err); /* answers keep their order */
-		store_range_unlock(s->o->store, &p->range);
-		FAULT_POINT(CS_WRITE_ANSWER, p->place);
-		return r < 0 ? r : session_answer(s, h, code, local.text,
-					  code == ERR_PEER ? m.chain[0].server : 0, err);
-	}
+		code = write_here(s, h, &m, p, &local);
+	if (forward < 0)
+		return write_answer(s, p, code, local.text, err);
 	p->code = code;
 	snprintf(p->text, sizeof(p->text), "%s", local.text);
 	p->deadline_ms = deadline_in(m.flags & WRITE_SYNC ? sync_busy_ms(m.n_chain - 1u)

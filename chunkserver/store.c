@@ -80,6 +80,7 @@ void replica_forget(struct store *s, struct replica *r)
 	assert(r->alone && r->users == 0 && !r->ranges);
 	replica_close(s, r);
 	HASH_DEL(s->replicas, r);
+	free(r->recent);
 	free(r);
 	pthread_cond_broadcast(&s->changed);
 }
@@ -464,6 +465,54 @@ void store_in_doubt(struct store *s, struct range *range)
 	pthread_mutex_unlock(&s->lock);
 	if (doubt) /* nobody else may know: without a raise it serves no reads any more */
 		s->o.damaged(s->o.arg, &have);
+}
+
+/* ---- writes that come again ---- */
+
+static struct recent *recent_find(const struct replica *r, uint64_t session, uint64_t seq)
+{
+	unsigned n = r->n_recent < RECENT_MAX ? r->n_recent : RECENT_MAX;
+
+	for (unsigned i = 0; r->recent && i < n; i++)
+		if (r->recent[i].session == session && r->recent[i].seq == seq)
+			return &r->recent[i];
+	return NULL;
+}
+
+bool store_has_write(struct store *s, const struct range *range, uint64_t session, uint64_t seq)
+{
+	const struct recent *x;
+	bool has = false;
+
+	pthread_mutex_lock(&s->lock);
+	if (session && range->replica) {
+		x = recent_find(range->replica, session, seq);
+		/* A raise has made the others what this one was, with the write in it. */
+		has = x && (x->committed || x->version < range->replica->version);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return has;
+}
+
+void store_note_write(struct store *s, const struct range *range, uint64_t session, uint64_t seq,
+		      bool committed)
+{
+	struct replica *r;
+	struct recent *x;
+
+	if (!session)
+		return;
+	pthread_mutex_lock(&s->lock);
+	r = range->replica;
+	if (r && !r->recent)
+		r->recent = calloc(RECENT_MAX, sizeof(*r->recent));
+	if (r && r->recent) { /* without memory it is forgotten, as after a restart */
+		x = recent_find(r, session, seq);
+		if (!x)
+			x = &r->recent[r->n_recent++ % RECENT_MAX];
+		*x = (struct recent){session, seq, r->version, committed};
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 void store_damaged(struct store *s, struct replica *r, int code)

@@ -79,6 +79,13 @@ int store_wait_committed(struct store *s, struct replica *r, uint32_t first, uin
 /* A write is here that the rest of the chain may not have: no reads until a raise. */
 void store_in_doubt(struct store *s, struct range *range);
 
+/* Exactly once: a replica remembers the last writes that it has applied, by (session, seq); session
+ * 0 is none. store_has_write, with the range locked: whether every member has it, so that it must
+ * not be applied again. Kept in memory: what remains possible is written in serve_write.c. */
+bool store_has_write(struct store *s, const struct range *range, uint64_t session, uint64_t seq);
+void store_note_write(struct store *s, const struct range *range, uint64_t session, uint64_t seq,
+		      bool committed);
+
 /* Before a write, between acquire and release: names the chunk in the synced journal. */
 int store_will_write(struct store *s, struct replica *r, struct err *err);
 void store_did_write(struct store *s, struct replica *r);

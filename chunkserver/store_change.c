@@ -349,6 +349,7 @@ int store_install(struct store *s, uint64_t chunk, uint32_t version,
 		replica_close(s, r);
 		r->disk = to_disk;
 		r->version = version;
+		r->n_recent = 0; /* what the copy has in it is not known */
 		r->changed = r->raised = ++s->changes;
 		r->lost = r->io_error = r->making = false;
 		r->unclean = r->torn = r->damaged = r->in_doubt = false;

@@ -231,6 +231,7 @@ void store_close(struct store *s)
 	HASH_ITER(hh, s->replicas, r, next) {
 		replica_close(s, r);
 		HASH_DEL(s->replicas, r);
+		free(r->recent);
 		free(r);
 	}
 	free(s->disks);

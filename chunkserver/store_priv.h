@@ -11,6 +11,14 @@
 
 enum { OPEN_FILES_MAX = 512, PATH_ROOM = STORE_PATH_ROOM };
 
+/* A write that the content of a replica has in it. */
+enum { RECENT_MAX = 64 };
+struct recent {
+	uint64_t session, seq;
+	uint32_t version; /* at which it was applied */
+	bool committed;	  /* the whole chain has it */
+};
+
 /* An entry of the table. What holds at every moment at which the lock is free is replica_valid():
  *
  *     making   its place is reserved while its file is being made or a first copy put in place:
@@ -42,6 +50,8 @@ struct replica {
 	uint64_t changed; /* store.changes at the last write, raise or copy */
 	uint64_t raised;  /* the same, at the last raise or copy */
 	struct range *ranges;
+	struct recent *recent; /* ring of RECENT_MAX; NULL: none yet */
+	unsigned n_recent;     /* ever remembered of the present content */
 	UT_hash_handle hh;
 };
 
