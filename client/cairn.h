@@ -247,8 +247,8 @@ struct cairn_backup_info {
 	uint64_t applied; /* the log entry that it is the state after */
 	uint64_t rows, bytes;
 };
-/* Writes the metadata as the master has it on disk now to a local file ("-": standard output), while
- * the master goes on; `cairn-master --import` restores it. The file is whole and on stable storage
+/* Writes the metadata as the master has it on disk now to a local file ("-": standard output),
+ * while the master goes on; `cairn-master --import` restores it. The file is whole and on stable storage
  * when this returns 0, and not there otherwise. -EBUSY: other backups are being taken. */
 CAIRN_API int cairn_backup(struct cairn *fs, const char *path, struct cairn_backup_info *ret);
 
@@ -278,10 +278,10 @@ struct cairn_fsck_chunk {
 struct cairn_fsck_summary {
 	uint64_t chunks; /* looked at */
 	bool held;	 /* see cairn_hold */
-	uint64_t kept_replicas, kept_chunks; /* which the metadata does not know: so many at least */
+	uint64_t kept_replicas, kept_chunks; /* not known to the metadata: at least so many */
 };
-/* Looks at every chunk, as the master knows it now, and calls fn for those that are not well, in the
- * order of their ids. Ends with 0 when fn returns non-zero. */
+/* Looks at every chunk, as the master knows it now, and calls fn for those that are not well, in
+ * the order of their ids. Ends with 0 when fn returns non-zero. */
 typedef int (*cairn_fsck_fn)(void *arg, const struct cairn_fsck_chunk *chunk);
 CAIRN_API int cairn_fsck(struct cairn *fs, cairn_fsck_fn fn, void *arg,
 			 struct cairn_fsck_summary *ret);

@@ -43,7 +43,8 @@ static int backup_take(struct cairn *fs, struct conn *conn, const char *path,
 
 	while (!rep.end) {
 		_cleanup_buf_ struct buf fields = {0};
-		int r = conn_call(conn, OP_BACKUP, 0, &req, &rep, &fields, client_deadline(fs), err);
+		int r = conn_call(conn, OP_BACKUP, 0, &req, &rep, &fields, client_deadline(fs),
+				  err);
 		if (r == 0 && req.start)
 			r = backup_begin(w, path, &rep, err);
 		if (r == 0)

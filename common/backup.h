@@ -12,7 +12,7 @@
  *              36  u32           CRC32C of bytes 0..35
  *     block     0  u32           BACKUP_ROWS
  *               4  u32           bytes of rows, <= BACKUP_BLOCK_BYTES_MAX
- *               8  rows          each: u32 length, key, u32 length, value; keys rise through the file
+ *               8  rows          each: u32 length, key, u32 length, value; keys rise
  *                  u32           CRC32C of all of the block before it
  *     end       0  u32           BACKUP_END
  *               4  u32           8

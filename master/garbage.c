@@ -1,7 +1,7 @@
 /* Garbage: replicas that are to be deleted, `g` rows. Those of removed files are due at once; those
- * of chunks that nobody knows are given time (garbage_grace), and there may be very many of them, so
- * a walk over a server's rows takes a bounded step, goes on where it stopped, and rests when it came
- * round and found nothing due. */
+ * of chunks that nobody knows are given time (garbage_grace), and there may be very many of them:
+ * a walk over a server's rows takes a bounded step, goes on where it stopped, and rests when it
+ * came round and found nothing due. */
 #include <stdlib.h>
 
 #include "common/cleanup.h"

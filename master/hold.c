@@ -110,13 +110,13 @@ bool hold_report(struct master *m, struct cs *cs, const struct wire_have *have, 
 		return !member;
 	if (row && !newer)
 		return !member; /* an old replica: left alone */
+	if (restored && (marks & MARK_DAMAGED))
+		return true; /* not to be taken over */
 	k = kept_find(m, have->id);
 	if (!k) {
 		m->hold.overflow = true;
 		return true;
 	}
-	if (restored && (marks & MARK_DAMAGED))
-		return true; /* not to be taken over; nothing else is wrong with it */
 	kept_set(k, cs, have->version, marks);
 	if (restored && !k->adopt) {
 		k->adopt = true;
@@ -170,7 +170,7 @@ static void adopted(struct master *m, void *arg, struct apply_result *result)
 }
 
 /* Good ones first: the first counts, the others are compared with it. A version says who took part
- * in a change, not who was confirmed: of two replicas of one version, one may lack what followed. */
+ * in a change, not who was confirmed: of two replicas of one version one may lack what followed. */
 static void adoption_fill(struct adoption *a, const struct kept *k)
 {
 	for (int clean = 1; clean >= 0; clean--) {
@@ -224,8 +224,8 @@ static bool hold_all_here(struct master *m)
 	return true;
 }
 
-/* There was more than can be remembered at once: every server comes back and tells of the rest; what
- * was adopted is not told of again. */
+/* There was more than can be remembered at once: every server comes back and tells of the rest.
+ * What was adopted is not told of again. */
 static void hold_ask_again(struct master *m)
 {
 	struct cs *cs, *next;
@@ -252,7 +252,8 @@ static void hold_open_now(struct master *m)
 /* What one server has of the next kept chunks becomes garbage. */
 static void release_server(struct master *m, const struct cs *cs)
 {
-	struct cmd_garbage cmd = {.server = cs->id, .grace_s = (uint32_t)(m->o.garbage_grace_ms / 1000)};
+	struct cmd_garbage cmd = {.server = cs->id,
+				  .grace_s = (uint32_t)(m->o.garbage_grace_ms / 1000)};
 	unsigned looked_at = 0;
 
 	for (struct kept *k = m->hold.kept; k && looked_at < CMD_GARBAGE_MAX; k = k->hh.next) {

@@ -233,8 +233,8 @@ static int restoring_check(struct restoring *x, struct err *err)
 	if (wrong < 0)
 		return err_set(err, wrong, "reading the restored state: %s", err_text(wrong));
 	if (wrong > 0)
-		log_warn("%d things are wrong in this state, as they were in the backup:\n%s", wrong,
-			 buf_str(&report));
+		log_warn("%d things are wrong in this state, as they were in the backup:\n%s",
+			 wrong, buf_str(&report));
 	return 0;
 }
 

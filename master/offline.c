@@ -67,7 +67,8 @@ static void check_print_json(struct finding *f)
 		json_array_append_new(lines, json_string(line));
 	all = json_pack("{s:b, s:b, s:i, s:o, s:I, s:I, s:I}", "checked", f->wrong >= 0, "sound",
 			f->wrong == 0, "wrong", f->wrong > 0 ? f->wrong : 0, "findings", lines,
-			"applied", (json_int_t)f->meta.applied, "inodes", (json_int_t)f->meta.inodes,
+			"applied", (json_int_t)f->meta.applied, "inodes",
+			(json_int_t)f->meta.inodes,
 			"chunks", (json_int_t)f->meta.chunks);
 	if (all && f->wrong < 0)
 		json_object_set_new(all, "error", json_string(err_message(&f->err)));

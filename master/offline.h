@@ -44,8 +44,8 @@ enum { IMPORT_SKIP_SERVERS = 64 };
  * of a new, empty cluster. */
 int offline_unfinished(const struct master_options *o, struct err *err);
 
-/* The part of an import that is about rows: for tests. Rows of a backup go through import_row() into
- * an open transaction of st; import_finish() then makes of them what is said above, and needs a
+/* The part of an import that is about rows: for tests. Rows of a backup go through import_row()
+ * into an open transaction of st; import_finish() then makes of them what is said above, and needs a
  * state without an open transaction. */
 struct import {
 	struct state *st;

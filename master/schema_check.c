@@ -309,7 +309,8 @@ int schema_check(struct state *st, struct buf *report, unsigned max)
 	_cleanup_buf_ struct buf backing = {0};
 	struct check c = {
 		.st = st, .report = report, .max = max,
-		.inodes.width = sizeof(struct seen_inode), .chunks.width = sizeof(struct seen_chunk),
+		.inodes.width = sizeof(struct seen_inode),
+		.chunks.width = sizeof(struct seen_chunk),
 		.sessions.width = sizeof(struct seen_session),
 		.servers.width = sizeof(struct seen_server),
 		.policies.width = sizeof(struct seen_policy),

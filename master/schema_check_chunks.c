@@ -39,8 +39,8 @@ static void check_members(struct check *c, uint64_t id, const struct row_chunk *
 	}
 	for (unsigned i = 0; i < row->n_joining; i++)
 		if (!seen_find(&c->servers, row->joining[i].server))
-			check_wrong(c, "chunk %016" PRIx64 " is joined by %u, which is no server", id,
-				    row->joining[i].server);
+			check_wrong(c, "chunk %016" PRIx64 " is joined by %u, which is no server",
+				    id, row->joining[i].server);
 }
 
 static void check_pending(struct check *c, uint64_t id, const struct row_chunk *row)
@@ -50,8 +50,8 @@ static void check_pending(struct check *c, uint64_t id, const struct row_chunk *
 		check_wrong(c, "chunk %016" PRIx64 " is pending from %u to %u", id, row->version,
 			    row->pending_version);
 	if (!row->pending_version && (row->n_joining || row->cut != CHUNK_LENGTH_KEEP))
-		check_wrong(c, "chunk %016" PRIx64 " is to be cut or joined, and no raise is pending",
-			    id);
+		check_wrong(c, "chunk %016" PRIx64 " is to be cut or joined, but no raise is "
+			    "pending", id);
 }
 
 static int see_chunk(struct check *c, struct slice key, struct slice value)
@@ -211,8 +211,8 @@ static int explain_members(struct check *c, uint64_t id)
 		int s = state_get_row_on_server(c->st, key_on_server(row.members[i].server, id),
 						&on, &backing);
 		if (s != 1 || on.version != row.version)
-			check_wrong(c, "chunk %016" PRIx64 ": server %u's row is missing or differs",
-				    id, row.members[i].server);
+			check_wrong(c, "chunk %016" PRIx64 ": server %u's row is missing or "
+				    "differs", id, row.members[i].server);
 	}
 	for (size_t i = 0; r == 1 && i < c->servers.n; i++) {
 		uint32_t server = (uint32_t)servers[i].id;

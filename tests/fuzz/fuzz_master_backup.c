@@ -1,5 +1,5 @@
-/* Backup files: reading any bytes, once as they are and once with every checksum made right, so that
- * what lies behind them is reached; rows that are read are restored into a state. */
+/* Backup files: reading any bytes, once as they are and once with every checksum made right, so
+ * that what lies behind them is reached; rows that are read are restored into a state. */
 #include <stdio.h>
 #include <stdlib.h>
 

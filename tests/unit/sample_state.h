@@ -12,7 +12,7 @@
 /* Inodes and chunks by name. /dir/file (also /hard) has two chunks: whole is pending, few is under
  * goal; open is unlinked and held; big is removed and being freed. */
 enum {
-	SAMPLE_DIR = 2, SAMPLE_SUB, SAMPLE_FILE, SAMPLE_LINK, SAMPLE_OPEN, SAMPLE_BIG, SAMPLE_INODES,
+	SAMPLE_DIR = 2, SAMPLE_SUB, SAMPLE_FILE, SAMPLE_LINK, SAMPLE_OPEN, SAMPLE_BIG,
 	SAMPLE_FEW = 1, SAMPLE_WHOLE, SAMPLE_BIG_CHUNK,
 	SAMPLE_BIG_CHUNKS = CHUNKS_FREED_MAX + 8,
 };

@@ -154,7 +154,8 @@ static void assert_no_rows(struct state *st, const char *types)
 	for (; *types; types++) {
 		struct slice key, value;
 		struct state_iter *it;
-		assert_int_equal(state_iter_open(st, slice_of(types, 1), (struct slice){0}, &it), 0);
+		assert_int_equal(state_iter_open(st, slice_of(types, 1), (struct slice){0}, &it),
+				 0);
 		if (state_iter_next(it, &key, &value) != 0)
 			fail_msg("a row of type %c is left", *types);
 		state_iter_close(it);

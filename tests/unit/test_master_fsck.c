@@ -134,8 +134,8 @@ static void test_names_follow_renames(void **unused)
 	expect("[0] 2 2/3\n[1] 4 3/3\n");
 }
 
-/* A directory with more names than are looked at for a page: every chunk is told of once, those that
- * were found with their names, and a page goes on although one name is not found. */
+/* A directory with more names than are looked at for a page: every chunk is told of once, those
+ * that were found with their names, and a page goes on although one name is not found. */
 static void test_large_directories_are_bounded(void **unused)
 {
 	enum { FILES = 600 };

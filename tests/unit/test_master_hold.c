@@ -284,7 +284,7 @@ static void test_the_highest_version_is_taken_over_when_all_have_reported(void *
 	assert_string_equal(chunk_text(SAMPLE_FEW), "v5 4,3");
 	assert_int_equal(csreg_marked(&m.servers, SAMPLE_FEW, 4), 0);
 	assert_int_equal(csreg_marked(&m.servers, SAMPLE_FEW, 3), MARK_UNCLEAN);
-	/* From now on it is this state's: what is newer still is kept, and nothing is made of it. */
+	/* From now on it is this state's: what is newer still is kept, nothing is made of it. */
 	assert_true(report(1, SAMPLE_FEW, 9, 0));
 	run(10000);
 	assert_string_equal(chunk_text(SAMPLE_FEW), "v5 4,3");
