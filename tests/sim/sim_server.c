@@ -476,7 +476,8 @@ void sim_server_add(void)
 	for (unsigned i = 0; i < UUID_BYTES; i++)
 		s->uuid[i] = (uint8_t)fake_random();
 	snprintf(s->addr, sizeof(s->addr), "10.0.0.%u:7411", s->n + 1);
-	snprintf(s->rack, sizeof(s->rack), sim.racks > 1 ? "rack%u" : "", rack);
+	if (sim.racks > 1)
+		snprintf(s->rack, sizeof(s->rack), "rack%u", rack);
 	/* Some hosts run two servers. */
 	snprintf(s->host, sizeof(s->host), "host%u", s->n / (sim.racks * 2) * sim.racks + rack);
 	sim_server_start(s);
