@@ -61,10 +61,13 @@ static void move_done(void *arg, int code)
 	free(move);
 }
 
+/* Chunks of which no copy is left wait for a server that may never come back: not for that. */
 static bool may_move(const struct master *m)
 {
+	const struct repair_queue *q = &m->repair.queue;
+
 	return m->moves < m->o.balance_max && m->repairs == 0 &&
-	       repair_queue_waiting(&m->repair.queue) == 0 && clock_ms() >= m->repair.moves_ms;
+	       repair_queue_waiting(q) == q->live[0] && clock_ms() >= m->repair.moves_ms;
 }
 
 static void move_start(struct master *m, uint64_t chunk, const struct cs *from,

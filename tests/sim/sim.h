@@ -69,7 +69,7 @@ struct sim_server {
 	unsigned n;
 	uint32_t id; /* given by the master; 0: not known yet */
 	uint8_t uuid[UUID_BYTES];
-	char addr[24], rack[8], host[8];
+	char addr[24], rack[16], host[16];
 	bool exists, running, full;
 	bool gone; /* for good */
 	int64_t frozen_ms; /* until then it does nothing */
