@@ -45,7 +45,8 @@ if ! net_up; then
 	echo "# skipped: needs root, network namespaces and nft"
 	exit
 fi
-trap 'net_down; cluster_cleanup' EXIT
+# A mount whose daemon was killed does not count as a mount point for the clean-up.
+trap 'net_down; umount -l "$MNT" 2>/dev/null || :; cluster_cleanup' EXIT
 
 # ---- the cluster, by hand ----
 
