@@ -38,13 +38,26 @@ static void deletion_done(void *arg, int code, struct slice fields)
 	master_propose_quietly(d->m, CMD_NUMBER_GARBAGE, &d->cmd);
 }
 
-static void walk_ended(struct cs *cs, bool found)
+/* The later of the clock and of the time that commands have carried, which not_before was counted
+ * from: after a clock was set back by an hour nothing would be deleted for an hour, and a server
+ * that is to delete a chunk cannot get it anew. */
+static struct when garbage_time(struct master *m)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct when now = clock_now();
+	struct row_meta meta;
+
+	return ns_meta(m->st, &meta, &backing) == 0 && when_cmp(meta.time, now) > 0 ? meta.time
+										     : now;
+}
+
+static void walk_ended(struct master *m, struct cs *cs, bool found)
 {
 	int64_t wait_ms = GARBAGE_REST_MS;
 
 	/* Until the first one is due; what is new before that ends the rest (garbage_due). */
 	if (!found && cs->garbage_soonest_s) {
-		int64_t wait_s = cs->garbage_soonest_s - clock_now().sec;
+		int64_t wait_s = cs->garbage_soonest_s - garbage_time(m).sec;
 		if (wait_s > 1)
 			wait_ms = (wait_s < 60 ? wait_s : 60) * 1000;
 	}
@@ -76,7 +89,7 @@ static int garbage_gather(struct master *m, struct cs *cs, unsigned looked_at_ma
 {
 	struct key prefix = key_prefix(key_garbage(cs->id, 0), 5);
 	struct key start = key_garbage(cs->id, cs->garbage_next);
-	struct when now = clock_now();
+	struct when now = garbage_time(m);
 	struct state_iter *it;
 	struct slice key, value;
 	unsigned n = 0;
@@ -104,7 +117,7 @@ static int garbage_gather(struct master *m, struct cs *cs, unsigned looked_at_ma
 	}
 	state_iter_close(it);
 	if (r == 0)
-		walk_ended(cs, ret->n_have > 0);
+		walk_ended(m, cs, ret->n_have > 0);
 	return r < 0 ? r : 0;
 }
 

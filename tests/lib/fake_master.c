@@ -19,6 +19,7 @@ static void die(const char *what)
 /* ---- common/clock.c ---- */
 
 int64_t fake_ms;
+int64_t fake_set_s;
 
 int64_t clock_ms(void)
 {
@@ -32,7 +33,7 @@ int64_t clock_us(void)
 
 struct when clock_now(void)
 {
-	return (struct when){.sec = 1000000 + fake_ms / 1000,
+	return (struct when){.sec = 1000000 + fake_set_s + fake_ms / 1000,
 			     .nsec = (uint32_t)(fake_ms % 1000) * 1000000};
 }
 

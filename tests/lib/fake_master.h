@@ -21,6 +21,7 @@ extern struct fake_hooks fake_hooks;
 /* ---- time and chance ---- */
 
 extern int64_t fake_ms;
+extern int64_t fake_set_s; /* by how much the clock of files was set */
 void fake_seed(uint64_t seed);
 uint64_t fake_random(void);
 uint32_t fake_draw(uint32_t n); /* 0 .. n-1; n > 0 */

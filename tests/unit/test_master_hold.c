@@ -177,6 +177,18 @@ static void test_grace_is_waited_for_and_not_extended(void **unused)
 	assert_int_equal(n_deleted, 10);
 }
 
+/* (Fault suite, seed 101: nothing was deleted, and nothing copied to where something was to be
+ * deleted, for an hour.) */
+static void test_a_clock_set_back_delays_nothing(void **unused)
+{
+	make_garbage(1, UNKNOWN, 1, 0);
+	fake_set_s = -3600;
+	make_garbage(1, UNKNOWN + 1, 10, 0);
+	run(5000);
+	fake_set_s = 0;
+	assert_int_equal(n_deleted, 11);
+}
+
 static void test_what_is_due_is_found_among_many_that_are_not(void **unused)
 {
 	enum { MANY = 15000 };
@@ -349,6 +361,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(test_grace_is_waited_for_and_not_extended),
+		T(test_a_clock_set_back_delays_nothing),
 		T(test_what_is_due_is_found_among_many_that_are_not),
 		T(test_a_refused_deletion_is_tried_again),
 		T(test_the_highest_version_is_taken_over_when_all_have_reported),
