@@ -215,6 +215,18 @@ deal() {
 	done | shuf --random-source=<(yes $RANDOM)
 }
 
+# A disk that failed stays failed until somebody looks after it and starts the server again.
+replace_disks() {
+	local part addr
+	timeout 20 cairn status --json 2>/dev/null | tr -d ' \n' >"$WORK/status.flat"
+	for part in "${SERVER_NAMES[@]}"; do
+		addr=$(cairn local status "$CLUSTER" | sed -n "s/^$part .*addr=\([^ ]*\) .*/\1/p")
+		grep -q "\"addr\":\"$addr\"[^}]*\"disks_bad\":[1-9]" "$WORK/status.flat" || continue
+		kill_part "$part" TERM
+		revive
+	done
+}
+
 told_failures() { # what `check` does not tell: a round's failure, with its last strikes
 	echo "# round $ROUND, last strikes: ${RECENT[*]}"
 }
@@ -240,6 +252,7 @@ rounds() {
 			[ $((RANDOM % 4)) = 0 ] && continue
 			disarm_all
 			revive || check "round $ROUND: what was down is up again" false
+			replace_disks
 			[ $((ROUND % 4)) = 0 ] || continue
 			check "round $ROUND: well again within $HEALTH_S s" wait_for $HEALTH_S healthy
 			[ $((ROUND % 16)) = 0 ] && look_closely
