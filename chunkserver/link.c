@@ -47,6 +47,7 @@ struct link {
 	struct conn *conn; /* the link thread's */
 	uint32_t heartbeat_ms, lease_ms;
 	int64_t answered_ms; /* when the last answer came */
+	bool serving;	     /* it has registered and reported */
 	/* The requests sent last, and when: an answer renews the lease from then. */
 	struct { uint64_t id; int64_t ms; } sent[SENT_MAX];
 	unsigned n_sent;
@@ -379,12 +380,18 @@ static int flush_out(struct link *l, struct err *err)
 	}
 }
 
+/* How long a master may say nothing before it is given up for another connection. */
+static int64_t silence_max_ms(const struct link *l)
+{
+	return l->lease_ms ? l->lease_ms : LINK_IO_MS;
+}
+
 /* A request whose answer is needed before going on; commands that come meanwhile are taken. */
 static int link_call(struct link *l, uint16_t op, const void *m, void *ret, struct buf *fields,
 		     struct err *err)
 {
 	_cleanup_buf_ struct buf out = {0};
-	int64_t deadline = deadline_in(LINK_REPORT_MS);
+	int64_t deadline = deadline_in(l->serving ? silence_max_ms(l) : LINK_REPORT_MS);
 	struct wire_header h;
 	uint64_t id;
 	int r;
@@ -445,9 +452,18 @@ static int report_range(struct link *l, const struct wire_have *list, size_t n, 
 			struct err *err)
 {
 	_cleanup_buf_ struct buf have = {0}, fields = {0};
+	_cleanup_free_ struct wire_have *now = NULL;
 	struct wire_cs_report req = {.first_id = first};
 	struct wire_empty empty;
 
+	/* While chunks are in use the list is old by now, and old versions look like damage. What
+	 * is listed here is sent before anything that a later change makes this server say. */
+	if (l->serving) {
+		int r = store_list(l->store, &now, &n);
+		if (r < 0)
+			return r;
+		list = now;
+	}
 	for (size_t i = 0; i < n; i++)
 		if (range_of(list[i].id) == first)
 			WIRE_LIST_PUT(wire_have, &have, &list[i]);
@@ -548,10 +564,13 @@ static bool report_due(struct link *l)
 static int link_serve(struct link *l, struct err *err)
 {
 	_cleanup_buf_ struct buf fields = {0};
-	int64_t next_beat = clock_ms(), silence_ms = l->lease_ms ? l->lease_ms : LINK_IO_MS;
+	int64_t next_beat = clock_ms(), silence_ms = silence_max_ms(l);
+	int64_t next_report;
 	int r = 0;
 
+	next_report = deadline_in(l->o.report_interval_ms);
 	l->answered_ms = clock_ms();
+	l->serving = true;
 	send_faults(l);
 	while (r == 0 && !stopping(l)) {
 		struct pollfd p[2] = {{.fd = l->conn->fd, .events = POLLIN},
@@ -562,8 +581,10 @@ static int link_serve(struct link *l, struct err *err)
 			next_beat = deadline_in(l->heartbeat_ms);
 		}
 		r = flush_out(l, err);
-		if (r == 0 && report_due(l))
+		if (r == 0 && (report_due(l) || clock_ms() >= next_report)) {
 			r = report_all(l, err);
+			next_report = deadline_in(l->o.report_interval_ms);
+		}
 		if (r < 0)
 			break;
 		if (!conn_readable(l->conn) &&
@@ -607,6 +628,7 @@ static int link_once(struct link *l, const char *master, struct err *err)
 	if (r < 0)
 		return r;
 	link_up(l, true);
+	l->serving = false;
 	r = link_register(l, err);
 	FAULT_POINT(CS_REGISTERED, "");
 	if (r == 0)

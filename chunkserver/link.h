@@ -19,6 +19,7 @@ struct link_options {
 	const struct auth_key *key;
 	const char *name, *addr, *rack, *host;
 	struct lease *lease;	/* renewed here */
+	int64_t report_interval_ms; /* how often everything is compared with the master */
 	unsigned (*load)(void); /* requests in progress */
 	void (*scrub)(struct wire_scrub *ret); /* how far it is */
 };

@@ -21,7 +21,8 @@
 static struct {
 	struct conf_list data, master;
 	char *listen, *advertise, *key_file, *rack, *host, *log_level, *name;
-	int64_t sync_interval_ms, scrub_period_ms, reserve_bytes, max_connections, io_timeout_ms;
+	int64_t sync_interval_ms, report_interval_ms, scrub_period_ms, reserve_bytes;
+	int64_t max_connections, io_timeout_ms;
 } o;
 
 static const struct conf_option option_rows[] = {
@@ -37,6 +38,8 @@ static const struct conf_option option_rows[] = {
 	{"host", CONF_STRING, &o.host, "", 0, 0, "failure domain, if another than the host name"},
 	{"sync_interval", CONF_TIME, &o.sync_interval_ms, "5s", 10, 3600000,
 	 "how long data may stay unsynced when nobody asks for it"},
+	{"report_interval", CONF_TIME, &o.report_interval_ms, "1h", 100, 366LL * 86400000,
+	 "how often what is here is compared with what the master knows"},
 	{"scrub_period", CONF_TIME, &o.scrub_period_ms, "14d", 100, 10LL * 366 * 86400000,
 	 "within which every block that is stored is read and verified"},
 	{"reserve", CONF_SIZE, &o.reserve_bytes, "64M", 0, INT64_MAX, "space left free on a disk"},
@@ -154,7 +157,8 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 	struct link_options link_options = {.masters = &o.master, .key = &key, .name = o.name,
 					    .addr = o.advertise[0] ? o.advertise : addr,
 					    .rack = o.rack, .host = o.host, .lease = &lease,
-					    .load = serve_load, .scrub = scrub_so_far};
+					    .load = serve_load, .scrub = scrub_so_far,
+					    .report_interval_ms = o.report_interval_ms};
 	struct serve_options serve_options = {.store = store, .lease = &lease, .key = &key,
 					      .name = o.name,
 					      .io_timeout_ms = o.io_timeout_ms,

@@ -247,6 +247,12 @@ static void close_idle(struct store *s)
 	}
 }
 
+static bool was_deleted(const struct store *s, uint64_t chunk, uint32_t version)
+{
+	const struct deleted *d = &s->deleted[chunk % DELETED_MAX];
+	return d->chunk == chunk && version <= d->version && clock_ms() < d->until_ms;
+}
+
 /* Makes an absent replica. Its place in the table is taken first, so that two of one chunk do not
  * meet; the lock, which is held, is given up for the work on the file. */
 static int replica_create(struct store *s, uint64_t chunk, uint32_t version, uint8_t chunk_bits,
@@ -260,6 +266,11 @@ static int replica_create(struct store *s, uint64_t chunk, uint32_t version, uin
 
 	if (!r)
 		return err_set(err, ERR_NOMEM, "out of memory");
+	if (was_deleted(s, chunk, version)) {
+		replica_forget(s, r);
+		return err_set(err, ERR_NO_CHUNK, "chunk %016llx was deleted here: its write comes "
+			       "late", (unsigned long long)chunk);
+	}
 	pthread_mutex_unlock(&s->lock);
 	disk = disk_with_most_room(s, CREATE_ROOM_BYTES);
 	if (disk) {

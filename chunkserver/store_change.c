@@ -168,6 +168,13 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req,
 	return res;
 }
 
+/* One that comes back as a member has a higher version by then. */
+static void note_deleted(struct store *s, uint64_t chunk, uint32_t version)
+{
+	s->deleted[chunk % DELETED_MAX] = (struct deleted){
+		.chunk = chunk, .version = version, .until_ms = deadline_in(DELETED_KEPT_MS)};
+}
+
 int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err)
 {
 	struct replica *r = NULL;
@@ -180,6 +187,8 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *
 	if (res == 0 && r->version > version) {
 		let_go(s, r);
 		res = ERR_NO_CHUNK; /* a newer one is not meant */
+	} else if (res == 0 || res == ERR_NO_CHUNK) {
+		note_deleted(s, chunk, res == 0 ? r->version : 1);
 	}
 	if (res == 0) {
 		replica_path(r, r->version, path);

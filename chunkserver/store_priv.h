@@ -55,6 +55,14 @@ struct replica {
 	UT_hash_handle hh;
 };
 
+/* A chunk that was deleted lately, so that a late first write does not make it again. */
+enum { DELETED_MAX = 4096, DELETED_KEPT_MS = 600000 };
+struct deleted {
+	uint64_t chunk;
+	uint32_t version; /* the highest that is not made again */
+	int64_t until_ms;
+};
+
 struct store {
 	struct store_options o;
 	struct disk *disks;
@@ -63,6 +71,7 @@ struct store {
 	pthread_cond_t changed;
 	struct replica *replicas;
 	unsigned open_files;
+	struct deleted deleted[DELETED_MAX]; /* by id modulo its size: the newest is kept */
 	uint64_t copies;  /* counts the copies begun: each has a path of its own */
 	uint64_t changes; /* counts changes of content: tells what came after what */
 };

@@ -499,6 +499,30 @@ static void test_deletion_spares_newer(void **state)
 	assert_int_equal(store_delete(store, CHUNK, 2, &err), 0);
 }
 
+static void test_a_late_first_write_makes_nothing_again(void **state)
+{
+	struct store_copy copy;
+	struct err err = {0};
+	uint8_t fill;
+
+	assert_int_equal(write_chunk(CHUNK, 2, 0, 7, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, &err), 0);
+	assert_int_equal(write_chunk(CHUNK, 2, 0, 7, &err), ERR_NO_CHUNK);
+	assert_int_equal(write_chunk(CHUNK, 1, 0, 7, &err), ERR_NO_CHUNK);
+	assert_int_equal(read_block(2, 0, &fill, &err), ERR_NO_CHUNK);
+	/* As a member again, at a higher version, it may be written; and a copy may be put here. */
+	assert_int_equal(write_chunk(CHUNK, 3, 0, 8, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, &err), 0);
+	begin_copy(3, 9, &copy);
+	assert_int_equal(store_install(store, CHUNK, 3, &copy, &err), 0);
+	assert_int_equal(read_block(3, 0, &fill, &err), 0);
+	assert_int_equal(fill, 9);
+	/* One that was deleted before its first write came. */
+	assert_int_equal(store_delete(store, CHUNK + 1, UINT32_MAX, &err), 0);
+	assert_int_equal(write_chunk(CHUNK + 1, 1, 0, 7, &err), ERR_NO_CHUNK);
+	assert_int_equal(write_chunk(CHUNK + 2, 1, 0, 7, &err), 0);
+}
+
 static void test_disks_are_guarded(void **state)
 {
 	struct store *mine = store;
@@ -547,6 +571,7 @@ int main(void)
 		T(test_a_late_copy_undoes_nothing),
 		T(test_a_copy_that_cannot_be_put_in_place_leaves_nothing),
 		T(test_deletion_spares_newer),
+		T(test_a_late_first_write_makes_nothing_again),
 		T(test_disks_are_guarded),
 #undef T
 	};
