@@ -132,3 +132,20 @@ check "still draining after a restart of everything" sh -c "
 	cairn local down '$CLUSTER' >/dev/null; cairn local up '$CLUSTER' >/dev/null;
 	cairn drain --json --cancel $drained | tr -d ' \n' | grep '\"draining\":false'"
 check "a server that does not exist cannot be drained" sh -c "! cairn drain 999"
+
+# ---- the master dies in the middle of it ----
+cluster_up $CLOCKS --mount "$MNT"
+check "four servers are up" wait_for 30 servers_up 4
+for i in $(seq 300); do
+	echo "another file $i" >"$MNT/many/another$i"
+done
+drained=$(server_id chunkserver-1)
+cairn drain "$drained" >"$WORK/drain.out"
+kill_part master-1
+check "it was not empty yet" sh -c "! grep -q 'draining, 0 chunks left' '$WORK/drain.out'"
+cluster_up $CLOCKS
+check "after a restart of the master it goes on" timeout 120 cairn drain --wait "$drained"
+check "nothing is on the drained server" wait_for 60 all_copies_without "$drained"
+check "nothing is left to do" wait_for 30 all_mended
+check "what was stored is the same" sh -c "
+	cmp '$WORK/big' '$MNT/big' && [ \"\$(cat '$MNT/many/another300')\" = 'another file 300' ]"
