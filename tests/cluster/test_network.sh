@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Links that break without a word, and in one direction only: each server has a network namespace of
 # its own, and packets from one to another are dropped there on arrival. The checker is at work:
-# whoever cannot be reached counts as dead, nothing is lost, and all heals when the packets pass again.
+# whoever cannot be reached counts as dead, nothing is lost, and all heals when packets pass again.
 . "$(dirname "$0")/../fault/lib.sh"
 
 NET=cn$$                # prefix of all names here

@@ -30,7 +30,8 @@ suite_start() { # more flags of `cairn local up`
 		--mount-option=timeout=$TIMEOUT_S \
 		--master-flag=--heartbeat=300ms --master-flag=--dead-after=2s \
 		--master-flag=--repair-delay=1s --master-flag=--session-ttl=10s \
-		--chunkserver-flag=--data={dir}/second --chunkserver-flag=--sync-interval=1s --chunkserver-flag=--scrub-period=15s \
+		--chunkserver-flag=--data={dir}/second --chunkserver-flag=--sync-interval=1s \
+		--chunkserver-flag=--scrub-period=15s \
 		--chunkserver-flag=--reserve=1M "$@"
 	checker_start
 }

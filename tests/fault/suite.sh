@@ -95,8 +95,8 @@ strike_armed() { # KIND ROLE PART N POINT ACTION [KEY=VALUE...]
 	struck "$kind" "$role" "$(disarm "$part" "$slot")"
 }
 
-# What is said, by those who say it. CHUNK_PULL and CHUNK_DELETE are lost with their connection only:
-# on one that lives they may take long, so that their loss is noticed after ten minutes.
+# What is said, by those who say it. CHUNK_PULL and CHUNK_DELETE are lost with their connection
+# only: on one that lives they may take long, so that their loss is noticed after ten minutes.
 any_message() { # ROLE
 	case $1 in
 	master) pick "reply WROTE" "reply MAKE" "reply CHUNK_FOR_WRITE" "reply LOCATE" "reply RENAME" \
@@ -268,7 +268,7 @@ rounds() {
 table() {
 	local role kind kinds
 	printf '# %-12s %12s %12s %12s\n' kind master chunkserver client
-	for kind in kill step stop cut drop twice delay clock eio short full flip-disk flip-write flip-net; do
+	for kind in $KINDS_CHUNKSERVER flip-net; do
 		printf '# %-12s' $kind
 		for role in master chunkserver client; do
 			kinds=KINDS_${role^^}
