@@ -86,6 +86,13 @@ static int raise_file(struct store *s, const struct replica *r, const struct wir
 	return res;
 }
 
+/* One that comes back as a member has a higher version by then. */
+static void note_deleted(struct store *s, uint64_t chunk, uint32_t version)
+{
+	s->deleted[chunk % DELETED_MAX] = (struct deleted){
+		.chunk = chunk, .version = version, .until_ms = deadline_in(DELETED_KEPT_MS)};
+}
+
 /* Takes the replica alone, open and fenced. */
 static int raise_begin(struct store *s, const struct wire_chunk_raise *req, int64_t deadline_ms,
 		       struct replica **ret, struct err *err)
@@ -95,6 +102,9 @@ static int raise_begin(struct store *s, const struct wire_chunk_raise *req, int6
 
 	pthread_mutex_lock(&s->lock);
 	res = take_alone(s, req->chunk, deadline_ms, &r);
+	/* A first write of the old version that comes late would be acknowledged and not found. */
+	if (res == ERR_NO_CHUNK)
+		note_deleted(s, req->chunk, req->new_version - 1);
 	if (res < 0) {
 		err_set(err, res, "chunk %016llx: %s", (unsigned long long)req->chunk,
 			err_text(res));
@@ -166,13 +176,6 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req,
 	pthread_mutex_unlock(&s->lock);
 	FAULT_POINT(CS_RAISE_ANSWER, "");
 	return res;
-}
-
-/* One that comes back as a member has a higher version by then. */
-static void note_deleted(struct store *s, uint64_t chunk, uint32_t version)
-{
-	s->deleted[chunk % DELETED_MAX] = (struct deleted){
-		.chunk = chunk, .version = version, .until_ms = deadline_in(DELETED_KEPT_MS)};
 }
 
 int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err)

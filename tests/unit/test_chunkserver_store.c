@@ -193,12 +193,14 @@ static void test_raise_fences_and_repeats(void **state)
 	uint8_t fill;
 
 	/* Nothing here and nothing missed; but a written chunk is missed. */
+	raise.chunk = CHUNK + 1;
 	raise.flags = 0;
 	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(100), &first, &err), 0);
 	assert_int_equal(first.present, 0);
 	raise.flags = CHUNK_WRITTEN;
 	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(100), &first, &err),
 			 ERR_NO_CHUNK);
+	raise.chunk = CHUNK;
 
 	assert_int_equal(write_block(0, 7, &err), 0);
 	assert_int_equal(write_block(5, 7, &err), 0);
@@ -521,6 +523,13 @@ static void test_a_late_first_write_makes_nothing_again(void **state)
 	assert_int_equal(store_delete(store, CHUNK + 1, UINT32_MAX, &err), 0);
 	assert_int_equal(write_chunk(CHUNK + 1, 1, 0, 7, &err), ERR_NO_CHUNK);
 	assert_int_equal(write_chunk(CHUNK + 2, 1, 0, 7, &err), 0);
+	/* One that was raised before its first write came. */
+	assert_int_equal(store_raise(store, &(struct wire_chunk_raise){
+			.chunk = CHUNK + 3, .version = 1, .new_version = 2,
+			.length = CHUNK_LENGTH_KEEP}, NULL, deadline_in(1000),
+			&(struct wire_chunk_state){0}, &err), 0);
+	assert_int_equal(write_chunk(CHUNK + 3, 1, 0, 7, &err), ERR_NO_CHUNK);
+	assert_int_equal(write_chunk(CHUNK + 3, 2, 0, 7, &err), 0);
 }
 
 static void test_disks_are_guarded(void **state)
