@@ -33,6 +33,7 @@ struct sim_op {
 	struct wire_chunk chunk;
 	int64_t read_until_ms;
 	unsigned replica;
+	uint64_t cuts_of; /* this chunk: when the operation began */
 	uint32_t cuts[REPLICA_BLOCKS];
 	struct sim_floor acked[REPLICA_BLOCKS], seen[REPLICA_BLOCKS];
 };
@@ -226,8 +227,8 @@ static void ask_location(struct sim_client *c)
 	struct wire_chunk at;
 
 	/* A truncation from now on may come after the write in the order of things. */
-	memset(c->op->cuts, 0, sizeof(c->op->cuts));
-	if (chunk_at(req.inode, req.index, &at))
+	c->op->cuts_of = chunk_at(req.inode, req.index, &at) ? at.id : 0;
+	if (c->op->cuts_of)
 		memcpy(c->op->cuts, sim.expect[at.id].cuts, sizeof(c->op->cuts));
 	req.id = opid(c);
 	call(c, OP_CHUNK_FOR_WRITE, &req);
@@ -321,6 +322,10 @@ static void write_answered(struct sim_client *c, int code, struct slice fields)
 			op_end(c);
 	} else {
 		op->chunk = rep.chunk;
+		/* Made since: every truncation of it came after the write began. */
+		if (op->cuts_of != op->chunk.id)
+			memset(op->cuts, 0, sizeof(op->cuts));
+		op->cuts_of = op->chunk.id;
 		sim_trace("client %u: write %u goes to chunk %llu v%u, %u replicas", c->n,
 			  op->number, (unsigned long long)op->chunk.id, op->chunk.version,
 			  op->chunk.n_replicas);
