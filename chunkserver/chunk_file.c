@@ -96,6 +96,19 @@ static int file_settle_size(const struct chunk_file *f, struct err *err)
 	return r < 0 ? file_fail(f, r, "extend to a whole block", err) : 0;
 }
 
+int chunk_file_header(const uint8_t *header, size_t n, uint64_t chunk, struct format_header *ret,
+		      struct err *err)
+{
+	int r;
+
+	if (n < FORMAT_HEADER_BYTES)
+		return err_set(err, ERR_CORRUPT, "header cut off after %zu bytes", n);
+	r = format_header_get(header, ret, err);
+	if (r == 0 && ret->chunk != chunk)
+		r = err_set(err, ERR_CORRUPT, "header of chunk %016" PRIx64, ret->chunk);
+	return r;
+}
+
 int chunk_file_open(const struct io *io, const char *path, uint64_t chunk,
 		    struct chunk_file *ret, struct err *err)
 {
@@ -111,12 +124,8 @@ int chunk_file_open(const struct io *io, const char *path, uint64_t chunk,
 	n = io->pread(io, f.fd, header, sizeof(header), 0);
 	if (n < 0)
 		r = err_set(err, (int)n, "read %s: %s", path, err_text((int)n));
-	else if (n < (ssize_t)sizeof(header))
-		r = err_set(err, ERR_CORRUPT, "%s: header cut off after %zd bytes", path, n);
-	else if ((r = format_header_get(header, &h, err)) < 0)
+	else if ((r = chunk_file_header(header, (size_t)n, chunk, &h, err)) < 0)
 		err_prefix(err, r, "%s", path);
-	else if (h.chunk != chunk)
-		r = err_set(err, ERR_CORRUPT, "%s: header of chunk %016" PRIx64, path, h.chunk);
 	if (r == 0) {
 		f.chunk_bits = h.chunk_bits;
 		f.data_offset = h.data_offset;

@@ -32,7 +32,11 @@ static inline uint32_t chunk_file_blocks_max(const struct chunk_file *f)
 /* Makes a new file (ERR_EXIST if it is there) with its header; removes it again on failure. */
 int chunk_file_create(const struct io *io, const char *path, uint64_t chunk, uint8_t chunk_bits,
 		      struct chunk_file *ret, struct err *err);
-/* ERR_CORRUPT when the header does not verify or names another chunk. */
+/* The first n bytes of a chunk's file: ERR_CORRUPT when the header does not verify or names another
+ * chunk, ERR_VERSION for an unknown format. */
+int chunk_file_header(const uint8_t *header, size_t n, uint64_t chunk, struct format_header *ret,
+		      struct err *err);
+/* Errors as chunk_file_header, or of the file. */
 int chunk_file_open(const struct io *io, const char *path, uint64_t chunk,
 		    struct chunk_file *ret, struct err *err);
 /* Gives a file its header when a power loss has left it none (zeros, or no file at all); what else

@@ -96,6 +96,23 @@ static int verify_rest(const struct chunk_file *f, uint32_t first, struct err *e
 	return r;
 }
 
+/* Written once, when the file was made: what does not verify now was not being written. While the file
+ * is open nobody else looks at it again. */
+static int verify_header(struct direct *d, const struct chunk_file *f)
+{
+	struct format_header h;
+	struct err err = {0};
+	ssize_t got = d->io->pread(d->io, d->fd, d->data, BLOCK_BYTES, 0);
+	int r = got < 0 ? (int)got : chunk_file_header(d->data, (size_t)got, f->chunk, &h, &err);
+
+	if (r == 0 && (h.chunk_bits != f->chunk_bits || h.data_offset != f->data_offset))
+		r = ERR_CORRUPT;
+	if (r < 0)
+		log_error("scrub: chunk %016llx: header: %s", (unsigned long long)f->chunk,
+			  err.text[0] ? err.text : err_text(r));
+	return r;
+}
+
 /* One part of a replica that is held. A mismatch may be a write under way: it counts when it is
  * still there with the range locked. n 0: what follows the file's end. */
 static enum scrub_result scrub_part(struct store *s, struct direct *d, struct replica *r,
@@ -151,12 +168,14 @@ static enum scrub_result scrub_step(struct store *s, struct direct *d, uint64_t 
 	res = chunk_file_length(&f, &length, NULL);
 	if (res == 0 && d->fd < 0)
 		res = direct_open(d, &f);
+	if (res == 0 && first == 0)
+		res = verify_header(d, &f);
 	if (res == 0) {
 		*ret_blocks = (uint32_t)(length / BLOCK_BYTES);
 		n = *ret_blocks > first ? *ret_blocks - first : 0;
 		*ret_n = n = n < PART_BLOCKS ? n : PART_BLOCKS;
 		result = scrub_part(s, d, r, &f, first, n);
-	} else if (res == ERR_IO || res == ERR_NODEV) {
+	} else if (res == ERR_IO || res == ERR_NODEV || res == ERR_CORRUPT || res == ERR_VERSION) {
 		store_damaged(s, r, res);
 		result = SCRUB_BAD;
 	}

@@ -65,6 +65,28 @@ static void test_a_replica_is_judged(void **state)
 	assert_int_equal(damage_reports, 2);
 }
 
+/* A header is read when the file is opened, and never again while it stays open. */
+static void test_a_rotten_header_is_found_though_the_file_is_open(void **state)
+{
+	struct err err = {0};
+	char path[200], name[64];
+	uint8_t byte = 0xff;
+	int fd;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	store_sync_all(store);
+	assert_int_equal(scrub_chunk(store, CHUNK, 1, NULL, NULL), SCRUB_GOOD);
+	format_name_put(name, CHUNK, 1);
+	snprintf(path, sizeof(path), "%s/chunks/%s", disk, name);
+	fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, &byte, 1, 200), 1); /* of the reserved part */
+	close(fd);
+	assert_int_equal(scrub_chunk(store, CHUNK, 1, NULL, NULL), SCRUB_BAD);
+	assert_int_equal(damage_reports, 1);
+	assert_int_equal(flags_now(), HAVE_DAMAGED);
+}
+
 static void test_an_unreadable_sector_is_found(void **state)
 {
 	struct err err = {0};
@@ -154,6 +176,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(test_a_replica_is_judged),
+		T(test_a_rotten_header_is_found_though_the_file_is_open),
 		T(test_an_unreadable_sector_is_found),
 		T(test_a_write_is_no_rot),
 		T(test_it_goes_round_by_itself),
