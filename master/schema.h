@@ -107,9 +107,9 @@ enum {
 	F(u32, server)         \
 	F(u8, part)
 /* inode, index: the file it was made for (a hint for reports). cut: the length of a pending
- * truncation, CHUNK_LENGTH_KEEP for none. CHUNK_RESTORED: imported, no raise was begun since; a replica
- * of a higher version is of the time after the backup and may be taken over (CHUNK_ADOPT). joining: servers that a pending raise adds: they hold
- * no valid replica before it is confirmed. */
+ * truncation, CHUNK_LENGTH_KEEP for none. CHUNK_RESTORED: imported, no raise was begun since; a
+ * replica of a higher version is of the time after the backup and may be taken over (CHUNK_ADOPT).
+ * joining: servers that a pending raise adds: they hold no valid replica before it is confirmed. */
 #define ROW_CHUNK(F, S, A, V)                     \
 	F(u32, version)                           \
 	F(u8, flags) /* CHUNK_WRITTEN, CHUNK_RESTORED */ \
