@@ -40,4 +40,5 @@ check "the checker rests" ask pause
 check "the copies of each chunk are the same" replicas_same_soon
 check "everything can be read back" ask verify
 check "nothing is lost, nothing is there twice" no_violations
+tell_violations
 echo "# $ANSWER"

@@ -116,6 +116,7 @@ all_is_well() { # WHAT
 	check "$1: the copies of each chunk are the same" replicas_same_soon
 	check "$1: everything can be read back" ask verify
 	check "$1: nothing is lost" no_violations
+	tell_violations
 	ask go
 }
 one_way() { # FROM TO WHAT [COMMAND that shows that it was noticed]

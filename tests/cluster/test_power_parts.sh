@@ -60,6 +60,7 @@ all_is_well() { # WHAT
 	check "$1: the copies of each chunk are the same" replicas_same_soon
 	check "$1: everything can be read back" ask verify
 	check "$1: nothing is lost" no_violations
+	tell_violations
 	ask go
 }
 work_for() { # SECONDS and a little

@@ -52,7 +52,7 @@ ask() {
 		case $ANSWER in
 		VIOLATION*)
 			VIOLATIONS=$((VIOLATIONS + 1))
-			echo "# $ANSWER" ;;
+			echo "# $ANSWER" >>"$WORK/violations" ;; # told at the end: a check is silent
 		*) return 0 ;;
 		esac
 	done
@@ -61,6 +61,10 @@ ask() {
 }
 no_violations() {
 	ask counts && grep -q ' violations 0 ' <<<"$ANSWER" && [ $VIOLATIONS = 0 ]
+}
+
+tell_violations() {
+	[ ! -e "$WORK/violations" ] || cat "$WORK/violations"
 }
 
 # ---- faults ----

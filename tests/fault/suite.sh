@@ -306,4 +306,5 @@ table
 ask counts
 echo "# $ANSWER"
 echo "# $ROUND faults struck in $SECONDS s"
+tell_violations
 [ "$FAULT_SECONDS" -lt 1800 ] || check "each kind struck each role 10 times" enough 10
