@@ -212,6 +212,7 @@ static void test_messages(void **state)
 {
 	unsigned drop = arm("net.send", "drop", "request WRITE to b", 1, 1, 0);
 	unsigned twice, flip, cut;
+	_cleanup_buf_ struct buf fields = {0};
 	struct conn a, b;
 	struct err err = {0};
 
@@ -228,8 +229,8 @@ static void test_messages(void **state)
 	expect_write(&b, 4, "mne");
 	cut = arm("net.recv", "cut", "request WRITE from a", 1, 1, 0);
 	send_write(&a, 5, "cut");
-	assert_int_equal(conn_recv(&b, &(struct wire_header){0}, &(struct buf){0},
-				   deadline_in(1000), &err), ERR_CLOSED);
+	assert_int_equal(conn_recv(&b, &(struct wire_header){0}, &fields, deadline_in(1000), &err),
+			 ERR_CLOSED);
 	assert_int_equal(fired(drop) + fired(twice) + fired(flip) + fired(cut), 4);
 	close(a.fd);
 	close(b.fd);
