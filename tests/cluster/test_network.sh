@@ -16,6 +16,9 @@ inside() { # PART COMMAND...: in its network
 	shift
 	nsenter --net="/run/netns/$NET-$part" "$@"
 }
+exec_inside() { # for a job: its process is then the program itself, and can be stopped
+	exec nsenter --net="/run/netns/$NET-$1" "${@:2}"
+}
 
 net_down() {
 	local part
@@ -55,15 +58,15 @@ start() { # PART
 	mkdir -p "$dir"
 	case $1 in
 	master-1)
-		inside master-1 cairn-master --data-dir "$dir" --listen "$CAIRN_MASTER" --key-file "$KEY" \
+		exec_inside master-1 cairn-master --data-dir "$dir" --listen "$CAIRN_MASTER" --key-file "$KEY" \
 			--name master-1 --heartbeat 300ms --dead-after 2s --repair-delay 1s \
 			--session-ttl 10s 2>>"$WORK/$1.log" & ;;
 	chunkserver-*)
-		inside "$1" cairn-chunkserver --data "$dir" --listen "${ADDR[$1]}:7410" \
+		exec_inside "$1" cairn-chunkserver --data "$dir" --listen "${ADDR[$1]}:7410" \
 			--master "$CAIRN_MASTER" --key-file "$KEY" --name "$1" --host "$1" \
 			--sync-interval 1s --scrub-period 15s 2>>"$WORK/$1.log" & ;;
 	client)
-		inside client cairn-mount "$CAIRN_MASTER" "$MNT" -f -o key_file="$KEY",timeout=$TIMEOUT_S \
+		exec_inside client cairn-mount "$CAIRN_MASTER" "$MNT" -f -o key_file="$KEY",timeout=$TIMEOUT_S \
 			2>>"$WORK/$1.log" & ;;
 	esac
 	PID[$1]=$!
