@@ -11,16 +11,6 @@ static struct cs *peer_cs(struct peer *peer)
 	return peer->owner;
 }
 
-#define DECODE(record, m)                                                              \
-	struct record m;                                                               \
-	do {                                                                           \
-		struct cursor decode_cursor = cursor_slice(fields);                    \
-		if (record##_get(&decode_cursor, &m) < 0) {                            \
-			peer_fail(peer, h, ERR_PROTOCOL, "malformed request");         \
-			return;                                                        \
-		}                                                                      \
-	} while (0)
-
 /* ---- registration ---- */
 
 struct registration {
@@ -117,7 +107,7 @@ static void on_register(struct master *m, struct peer *peer, const struct wire_h
 	struct registration *reg;
 	struct row_meta meta;
 	int r;
-	DECODE(wire_cs_register, req);
+	PEER_DECODE(wire_cs_register, req);
 
 	r = ns_meta(m->st, &meta, &backing);
 	if (r < 0 || req.uuid.len != UUID_BYTES || req.addr.len == 0) {
@@ -330,7 +320,7 @@ static void on_digest(struct master *m, struct peer *peer, const struct wire_hea
 	struct expected e;
 	unsigned i = 0;
 	int have;
-	DECODE(wire_cs_digest, req);
+	PEER_DECODE(wire_cs_digest, req);
 
 	if (!rep) {
 		peer_fail(peer, h, ERR_NOMEM, NULL);
@@ -370,7 +360,7 @@ static void on_report(struct master *m, struct peer *peer, const struct wire_hea
 	struct cursor list, item;
 	bool bad;
 	int r;
-	DECODE(wire_cs_report, req);
+	PEER_DECODE(wire_cs_report, req);
 
 	list = cursor_slice(req.have);
 	bad = req.first_id % REPORT_RANGE_IDS || req.first_id > UINT64_MAX - REPORT_RANGE_IDS;
@@ -403,7 +393,7 @@ static void on_damage(struct master *m, struct peer *peer, const struct wire_hea
 {
 	struct wire_empty empty;
 	struct cursor list, item;
-	DECODE(wire_cs_damage, req);
+	PEER_DECODE(wire_cs_damage, req);
 
 	list = cursor_slice(req.have);
 	while (wire_list_next(&list, &item) == 1) {
@@ -431,7 +421,7 @@ static void on_heartbeat(struct master *m, struct peer *peer, const struct wire_
 {
 	struct cs *cs = peer_cs(peer);
 	struct wire_empty empty;
-	DECODE(wire_cs_heartbeat, req);
+	PEER_DECODE(wire_cs_heartbeat, req);
 
 	cs->total_bytes = req.total_bytes;
 	cs->free_bytes = req.free_bytes;
@@ -450,7 +440,7 @@ static void on_chain_fault(struct master *m, struct peer *peer, const struct wir
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_empty empty;
 	struct row_chunk row;
-	DECODE(wire_chunk_fault, req);
+	PEER_DECODE(wire_chunk_fault, req);
 
 	log_warn("%s: chunk %016llx v%u: server %u failed in the chain: %s", peer->name,
 		 (unsigned long long)req.chunk, req.version, req.server, err_text(req.reason));

@@ -20,16 +20,6 @@ enum {
 	BACKUP_IDLE_MS = 60000,
 };
 
-#define DECODE(record, m)                                                              \
-	struct record m;                                                               \
-	do {                                                                           \
-		struct cursor decode_cursor = cursor_slice(fields);                    \
-		if (record##_get(&decode_cursor, &m) < 0) {                            \
-			peer_fail(peer, h, ERR_PROTOCOL, "malformed request");         \
-			return;                                                        \
-		}                                                                      \
-	} while (0)
-
 /* ---- hold ---- */
 
 struct hold_call {
@@ -58,7 +48,7 @@ static void on_hold(struct master *m, struct peer *peer, const struct wire_heade
 {
 	struct hold_call *c;
 	struct cmd_hold cmd;
-	DECODE(wire_hold, req);
+	PEER_DECODE(wire_hold, req);
 
 	if (!hold_open(m)) {
 		peer_fail(peer, h, ERR_NOT_LEADER, "a restored master waits for the chunkservers");
@@ -182,7 +172,7 @@ static void on_backup(struct master *m, struct peer *peer, const struct wire_hea
 	struct wire_backup_reply rep;
 	struct backup_view *v = NULL;
 	int r = 0;
-	DECODE(wire_backup, req);
+	PEER_DECODE(wire_backup, req);
 
 	if (req.start)
 		r = view_open(m, peer, &v);
@@ -261,7 +251,7 @@ static void on_fsck(struct master *m, struct peer *peer, const struct wire_heade
 	struct wire_fsck_reply rep;
 	struct err err = {0};
 	int r;
-	DECODE(wire_fsck, req);
+	PEER_DECODE(wire_fsck, req);
 
 	/* What a server has is known when it has reported. */
 	if (!hold_open(m)) {

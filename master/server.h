@@ -64,4 +64,16 @@ void peer_close(struct peer *p, const char *why);
 void peer_ref(struct peer *p);
 void peer_unref(struct peer *p);
 
+/* In a handler with `peer`, `h` and `fields`: declares m and decodes it; a malformed request is told
+ * so, and the handler returns. */
+#define PEER_DECODE(record, m)                                                         \
+	struct record m;                                                               \
+	do {                                                                           \
+		struct cursor decode_cursor = cursor_slice(fields);                    \
+		if (record##_get(&decode_cursor, &m) < 0) {                            \
+			peer_fail(peer, h, ERR_PROTOCOL, "malformed request");         \
+			return;                                                        \
+		}                                                                      \
+	} while (0)
+
 #endif
