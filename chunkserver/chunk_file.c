@@ -180,6 +180,46 @@ int chunk_file_sums(const struct chunk_file *f, uint32_t first, uint32_t n, uint
 	return n == 0 ? 0 : file_get(f, ret, 4ull * n, sum_offset(first), NULL, err);
 }
 
+static bool is_zeros(const uint8_t *p, size_t n)
+{
+	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+/* Holes are read, too: the kernel gives their zeros faster than it tells where they are. */
+int chunk_file_hidden(const struct chunk_file *f, uint32_t n, const uint8_t *sums, uint8_t *ret,
+		      struct err *err)
+{
+	enum { PART = 64 };
+	_cleanup_free_ uint8_t *data = malloc(PART * BLOCK_BYTES);
+	int any = 0;
+
+	if (!data)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	memset(ret, 0, CHUNK_HIDDEN_BYTES);
+	for (uint32_t at = 0, run; at < n; at += run ? run : 1) {
+		ssize_t got;
+		for (run = 0; run < PART && at + run < n && get_le32(sums + 4ull * (at + run)) == 0;)
+			run++;
+		if (run == 0)
+			continue;
+		got = f->io->pread(f->io, f->fd, data, (size_t)run * BLOCK_BYTES,
+				   f->data_offset + (uint64_t)at * BLOCK_BYTES);
+		if (got < 0)
+			return err_set(err, (int)got, "chunk %016llx block %u: %s",
+				       (unsigned long long)f->chunk, at, err_text((int)got));
+		memset(data + got, 0, (size_t)run * BLOCK_BYTES - (size_t)got);
+		if (is_zeros(data, (size_t)run * BLOCK_BYTES))
+			continue;
+		for (uint32_t i = 0; i < run; i++) {
+			if (is_zeros(data + (size_t)i * BLOCK_BYTES, BLOCK_BYTES))
+				continue;
+			ret[(at + i) / 8] |= (uint8_t)(1u << (at + i) % 8);
+			any = 1;
+		}
+	}
+	return any;
+}
+
 int chunk_file_digest(const struct chunk_file *f, uint32_t *ret, struct err *err)
 {
 	_cleanup_free_ uint8_t *table = malloc(4ull * chunk_file_blocks_max(f));
@@ -327,6 +367,40 @@ static bool file_settle_blocks(const struct chunk_file *f, uint32_t first, uint3
 	return whole;
 }
 
+static bool block_is_zero(const uint8_t *block, const uint8_t *sum)
+{
+	return get_le32(sum) == 0 && block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0;
+}
+
+/* Blocks of zeros become holes where the file reaches beyond them: so punching a hole is writing
+ * zeros. (A block that another write appends meanwhile only makes the file longer.) */
+static int file_put_blocks(const struct chunk_file *f, const uint8_t *blocks, uint32_t first,
+			   uint32_t n, const uint8_t *sums)
+{
+	uint64_t at = f->data_offset + (uint64_t)first * BLOCK_BYTES;
+	uint32_t i = 0;
+
+	while (i < n) {
+		bool zero = block_is_zero(blocks + (size_t)i * BLOCK_BYTES, sums + 4 * i);
+		uint32_t from = i;
+		uint64_t end;
+		int r = ERR_NOTSUP;
+		while (i < n && zero == block_is_zero(blocks + (size_t)i * BLOCK_BYTES, sums + 4 * i))
+			i++;
+		end = at + (uint64_t)i * BLOCK_BYTES;
+		if (zero && f->io->size(f->io, f->fd) >= (int64_t)end)
+			r = f->io->punch(f->io, f->fd, at + (uint64_t)from * BLOCK_BYTES,
+					 (size_t)(i - from) * BLOCK_BYTES);
+		if (r < 0)
+			r = f->io->pwrite(f->io, f->fd, blocks + (size_t)from * BLOCK_BYTES,
+					  (size_t)(i - from) * BLOCK_BYTES,
+					  at + (uint64_t)from * BLOCK_BYTES);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int chunk_file_write(const struct chunk_file *f, uint8_t *blocks, uint32_t offset, uint32_t len,
 		     const uint8_t *sums, bool *ret_torn, struct err *err)
 {
@@ -347,8 +421,7 @@ int chunk_file_write(const struct chunk_file *f, uint8_t *blocks, uint32_t offse
 		return r;
 	/* Invariant 3: data first; a checksum whose data did not arrive would be a lie, while
 	 * data whose checksum did not arrive is found and reconciled. */
-	r = f->io->pwrite(f->io, f->fd, blocks, (size_t)n * BLOCK_BYTES,
-			  f->data_offset + (uint64_t)first * BLOCK_BYTES);
+	r = file_put_blocks(f, blocks, first, n, new_sums);
 	FAULT_POINT(CS_WRITE_DATA, "");
 	if (r == 0)
 		r = f->io->pwrite(f->io, f->fd, new_sums, 4ull * n, sum_offset(first));

@@ -50,6 +50,11 @@ int chunk_file_length(const struct chunk_file *f, uint64_t *ret, struct err *err
 /* The checksums of blocks first .. first+n-1, 4 bytes each; the blocks must be in the table. */
 int chunk_file_sums(const struct chunk_file *f, uint32_t first, uint32_t n, uint8_t *ret,
 		    struct err *err);
+/* Of the first n blocks, whose checksums these are: which have the checksum of zeros and hold
+ * something else. A bit each, in ret (CHUNK_HIDDEN_BYTES). 1 when there is any, 0. */
+enum { CHUNK_HIDDEN_BYTES = 1 << (CHUNK_BITS_MAX - BLOCK_BITS - 3) };
+int chunk_file_hidden(const struct chunk_file *f, uint32_t n, const uint8_t *sums, uint8_t *ret,
+		      struct err *err);
 /* CRC32C of the whole checksum table. */
 int chunk_file_digest(const struct chunk_file *f, uint32_t *ret, struct err *err);
 

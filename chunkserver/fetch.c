@@ -2,8 +2,9 @@
 
 #include "common/cleanup.h"
 
-int fetch_blocks(struct conn *from, const struct wire_read *req, uint8_t *data, uint8_t *sums,
-		 int64_t deadline_ms, struct err *err)
+/* *ret_len: fewer bytes than were asked for only at the replica's end. */
+static int fetch(struct conn *from, const struct wire_read *req, uint8_t *data, uint8_t *sums,
+		 uint32_t *ret_len, int64_t deadline_ms, struct err *err)
 {
 	_cleanup_buf_ struct buf out = {0}, fields = {0};
 	struct wire_read_reply rep;
@@ -24,10 +25,34 @@ int fetch_blocks(struct conn *from, const struct wire_read *req, uint8_t *data, 
 		return err_set(err, ERR_PROTOCOL, "%s: malformed answer to READ", from->peer);
 	}
 	r = conn_recv_data(from, data, h.data_bytes, deadline_ms, err);
-	if (r == 0 && h.data_bytes < req->len)
-		r = err_set(err, ERR_CHECKSUM, "%s: sent %u bytes of chunk %016llx for %u",
-			    from->peer, h.data_bytes, (unsigned long long)req->chunk, req->len);
 	if (r == 0 && sums)
 		memcpy(sums, rep.sums.data, rep.sums.len);
+	*ret_len = h.data_bytes;
 	return r;
+}
+
+int fetch_blocks(struct conn *from, const struct wire_read *req, uint8_t *data, uint8_t *sums,
+		 int64_t deadline_ms, struct err *err)
+{
+	uint32_t len;
+	int r = fetch(from, req, data, sums, &len, deadline_ms, err);
+
+	if (r == 0 && len < req->len)
+		r = err_set(err, ERR_CHECKSUM, "%s: sent %u bytes of chunk %016llx for %u",
+			    from->peer, len, (unsigned long long)req->chunk, req->len);
+	return r;
+}
+
+int fetch_padded(struct conn *from, const struct wire_read *req, uint8_t *data, uint8_t *sums,
+		 int64_t deadline_ms, struct err *err)
+{
+	uint32_t len;
+	int r = fetch(from, req, data, sums, &len, deadline_ms, err);
+
+	if (r < 0)
+		return r;
+	memset(data + len, 0, req->len - len);
+	if (sums)
+		memset(sums + len / BLOCK_BYTES * 4, 0, (req->len - len) / BLOCK_BYTES * 4);
+	return 0;
 }

@@ -8,5 +8,8 @@
  * one has them: the caller verifies. A shorter replica is ERR_CHECKSUM. */
 int fetch_blocks(struct conn *from, const struct wire_read *req, uint8_t *data, uint8_t *sums,
 		 int64_t deadline_ms, struct err *err);
+/* The same, but what lies behind the replica's end is zeros. */
+int fetch_padded(struct conn *from, const struct wire_read *req, uint8_t *data, uint8_t *sums,
+		 int64_t deadline_ms, struct err *err);
 
 #endif

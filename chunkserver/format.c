@@ -101,6 +101,10 @@ void journal_record_put(uint8_t *p, const struct journal_record *r)
 	put_le64(p + 8, r->chunk);
 	put_le32(p + 16, r->version);
 	p[20] = r->chunk_bits;
+	p[21] = r->lossy;
+	put_le32(p + 24, r->told);
+	if (r->kind == JOURNAL_LIFE)
+		memcpy(p + 8, r->life, IO_LIFE_BYTES);
 	put_le32(p, crc32c(0, p + 4, JOURNAL_RECORD_BYTES - 4));
 }
 
@@ -108,11 +112,15 @@ int journal_record_get(const uint8_t *p, struct journal_record *ret)
 {
 	struct journal_record r = {
 		.kind = get_le32(p + 4), .chunk = get_le64(p + 8), .version = get_le32(p + 16),
-		.chunk_bits = p[20]};
+		.chunk_bits = p[20], .lossy = p[21], .told = get_le32(p + 24)};
 
 	if (get_le32(p) != crc32c(0, p + 4, JOURNAL_RECORD_BYTES - 4) ||
-	    (r.kind != JOURNAL_OPEN && r.kind != JOURNAL_CLEAN))
+	    (r.kind != JOURNAL_OPEN && r.kind != JOURNAL_CLEAN && r.kind != JOURNAL_LIFE))
 		return ERR_CORRUPT;
+	if (r.kind == JOURNAL_LIFE) {
+		r = (struct journal_record){.kind = JOURNAL_LIFE};
+		memcpy(r.life, p + 8, IO_LIFE_BYTES);
+	}
 	*ret = r;
 	return 0;
 }

@@ -30,8 +30,14 @@
  * chunkserver have one server id. A disk of another cluster is refused.
  *
  * Journal: records of JOURNAL_RECORD_BYTES: u32 CRC32C of the rest, u32 kind (1 open, 2 clean
- * stop), u64 chunk id, u32 version, u8 chunk bits, zeros. It is appended to, synced, and begun
- * anew when all its chunks are synced. A record that does not verify ends it.
+ * stop, 3 life), then of an open chunk u64 chunk id, u32 version, u8 chunk bits, u8 lossy, zeros to
+ * 24, u32 told; of a life its IO_LIFE_BYTES. It is appended to, synced, and begun anew when all its
+ * chunks are synced. A record that does not verify ends it.
+ * Its first record is the life of the page cache (common/io.h) in which it was begun. Whoever reads
+ * it in the same life has lost no byte of what it names, only what was being done. In another life
+ * unsynced bytes may be gone: these replicas are lossy. They stay named as such until that was told
+ * to the master (told: with which raise, 0: not yet) and the master has gone on from there, so
+ * that it can answer an fsync truly.
  *
  * Durability invariants
  *  1. A chunk that may have unsynced bytes is named in the synced journal (journal_open).
@@ -48,6 +54,7 @@
 
 #include "common/buf.h"
 #include "common/err.h"
+#include "common/io.h"
 #include "common/limits.h"
 
 enum {
@@ -60,6 +67,7 @@ enum {
 	JOURNAL_RECORD_BYTES = 32,
 	JOURNAL_OPEN = 1,
 	JOURNAL_CLEAN = 2,
+	JOURNAL_LIFE = 3,
 };
 
 struct format_header {
@@ -91,6 +99,10 @@ struct journal_record {
 	uint64_t chunk;
 	uint32_t version;
 	uint8_t chunk_bits; /* 0: not known */
+	bool lossy;
+	uint32_t told;
+	bool in_this_life; /* not in the file: known to its reader */
+	uint8_t life[IO_LIFE_BYTES]; /* of JOURNAL_LIFE, which has nothing else */
 };
 void journal_record_put(uint8_t *p, const struct journal_record *r);
 int journal_record_get(const uint8_t *p, struct journal_record *ret); /* ERR_CORRUPT */

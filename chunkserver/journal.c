@@ -26,6 +26,7 @@ struct waiter {
 struct journal {
 	const struct io *io;
 	char *dir, *path, *path_new;
+	uint8_t life[IO_LIFE_BYTES]; /* the present one */
 	int fd; /* -1 before the first journal_begin and after it failed */
 	uint64_t end; /* where the next record goes; belongs to the writing thread */
 	pthread_mutex_t mutex;
@@ -62,9 +63,11 @@ static int names_add(struct journal_names *names, const struct journal_record *r
 	return 0;
 }
 
-/* Reads records until one does not verify; a clean stop takes back all names before it. */
-static int journal_read(const struct io *io, int fd, struct journal_names *ret)
+/* Reads records until one does not verify; a clean stop takes back all names before it. A journal
+ * that names no life before its chunks is of another one. */
+static int journal_read(const struct io *io, int fd, const uint8_t *life, struct journal_names *ret)
 {
+	bool same_life = false;
 	_cleanup_free_ uint8_t *piece = malloc(JOURNAL_READ_RECORDS * JOURNAL_RECORD_BYTES);
 	uint64_t offset = 0;
 
@@ -79,8 +82,12 @@ static int journal_read(const struct io *io, int fd, struct journal_names *ret)
 			struct journal_record r;
 			if (journal_record_get(piece + at, &r) < 0)
 				return 0;
+			r.in_this_life = same_life;
+			r.lossy |= !same_life;
 			if (r.kind == JOURNAL_CLEAN)
 				ret->n = 0;
+			else if (r.kind == JOURNAL_LIFE)
+				same_life = memcmp(r.life, life, IO_LIFE_BYTES) == 0;
 			else if (names_add(ret, &r) < 0)
 				return ERR_NOMEM;
 		}
@@ -113,9 +120,14 @@ int journal_open(const struct io *io, const char *dir, struct journal **ret,
 		journal_free(j);
 		return err_set(err, ERR_NOMEM, "%s: out of memory", dir);
 	}
+	r = io->life(io, dir, j->life);
+	if (r < 0) {
+		journal_free(j);
+		return err_set(err, r, "%s: cannot tell its mount: %s", dir, err_text(r));
+	}
 	fd = io->open(io, j->path, O_RDONLY, 0);
 	if (fd >= 0) {
-		r = journal_read(io, fd, &names);
+		r = journal_read(io, fd, j->life, &names);
 		io->close(io, fd);
 	} else if (fd != ERR_NOENT) {
 		r = fd;
@@ -189,7 +201,8 @@ static void journal_write_queue(struct journal *j)
 int journal_append(struct journal *j, uint64_t chunk, uint32_t version, uint8_t chunk_bits,
 		   struct err *err)
 {
-	struct waiter w = {.record = {JOURNAL_OPEN, chunk, version, chunk_bits}};
+	struct waiter w = {.record = {.kind = JOURNAL_OPEN, .chunk = chunk, .version = version,
+				      .chunk_bits = chunk_bits}};
 
 	pthread_mutex_lock(&j->mutex);
 	*j->tail = &w;
@@ -216,20 +229,23 @@ int journal_append(struct journal *j, uint64_t chunk, uint32_t version, uint8_t 
 static int journal_write_new(struct journal *j, const struct journal_names *names, bool clean,
 			     int *ret_fd, uint64_t *ret_end)
 {
-	size_t n = names->n + (clean && names->n == 0 ? 1 : 0);
+	size_t n = 1 + names->n + (clean && names->n == 0 ? 1 : 0);
 	size_t bytes = n * JOURNAL_RECORD_BYTES + JOURNAL_AHEAD_BYTES;
 	_cleanup_free_ uint8_t *content = calloc(1, bytes);
-	struct journal_record r = {.kind = JOURNAL_CLEAN};
+	struct journal_record r = {.kind = JOURNAL_LIFE};
 	int fd, code;
 
 	if (!content)
 		return ERR_NOMEM;
-	if (n > names->n)
-		journal_record_put(content, &r);
+	memcpy(r.life, j->life, IO_LIFE_BYTES);
+	journal_record_put(content, &r);
+	r = (struct journal_record){.kind = JOURNAL_CLEAN};
+	if (n > 1 + names->n)
+		journal_record_put(content + JOURNAL_RECORD_BYTES, &r);
 	for (size_t i = 0; i < names->n; i++) {
 		r = names->items[i];
 		r.kind = JOURNAL_OPEN;
-		journal_record_put(content + i * JOURNAL_RECORD_BYTES, &r);
+		journal_record_put(content + (1 + i) * JOURNAL_RECORD_BYTES, &r);
 	}
 	fd = j->io->open(j->io, j->path_new, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	if (fd < 0)

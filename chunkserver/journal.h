@@ -11,7 +11,8 @@
 
 struct journal;
 
-/* The chunks that were open when the last process stopped; none after a clean stop. */
+/* The chunks that were open when the last process stopped; none after a clean stop. Lossy are all
+ * of them when the page cache's life was another one then. */
 struct journal_names {
 	struct journal_record *items; /* heap */
 	size_t n;

@@ -1,85 +1,30 @@
-#include "chunkserver/link.h"
+#include "chunkserver/link_priv.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <utlist.h>
 
-#include "chunkserver/pull.h"
-#include "chunkserver/raise.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/conn.h"
 #include "common/fault.h"
 #include "common/log.h"
 
-/* Copies and deletions may take long, and the master takes a server that is late with a raise for a
- * failed one: some workers are kept free of the former. */
-enum { LINK_WORKERS = 6, LINK_SLOW_MAX = 4, LINK_QUEUE_MAX = 4096, LINK_BACKOFF_MIN_MS = 100,
-       LINK_BACKOFF_MAX_MS = 500, LINK_IO_MS = 5000, LINK_REPORT_MS = 30000 };
-
-struct item {
-	struct wire_header h; /* commands */
-	struct buf bytes;     /* a command's fields, or an encoded message to send */
-	struct item *prev, *next;
-};
-
-struct queue {
-	struct item *items;
-	unsigned n;
-};
-
-/* A fault that the master has not answered yet. */
-struct chain_fault {
-	uint64_t id; /* of the request it was sent with last; 0: not sent */
-	struct wire_chunk_fault m;
-	struct chain_fault *prev, *next;
-};
-
-enum { SENT_MAX = 16 };
-
-struct link {
-	struct link_options o;
-	struct store *store;
-	struct conn *conn; /* the link thread's */
-	uint32_t heartbeat_ms, lease_ms;
-	int64_t answered_ms; /* when the last answer came */
-	bool serving;	     /* it has registered and reported */
-	/* The requests sent last, and when: an answer renews the lease from then. */
-	struct { uint64_t id; int64_t ms; } sent[SENT_MAX];
-	unsigned n_sent;
-	pthread_t thread, workers[LINK_WORKERS];
-	unsigned n_workers;
-	int wake_fd; /* eventfd: the out queue has something, or stop */
-	/* Protected by lock. */
-	pthread_mutex_t lock;
-	pthread_cond_t work;
-	struct queue commands, slow, out;
-	unsigned slow_running;
-	struct chain_fault *faults; /* oldest first */
-	unsigned n_faults;
-	uint64_t generation; /* of the connection: answers to an older one are dropped */
-	bool up, stopping;
-	bool report_due; /* all is to be reported anew */
-	uint64_t next_id;
-};
-
 /* ---- queues ---- */
 
-static void item_free(struct item *i)
+void link_item_free(struct item *i)
 {
 	if (i)
 		buf_release(&i->bytes);
 	free(i);
 }
 
-static bool queue_add(struct queue *q, struct item *i)
+bool link_queue_add(struct queue *q, struct item *i)
 {
 	if (!i || buf_status(&i->bytes) < 0 || q->n >= LINK_QUEUE_MAX) {
-		item_free(i);
+		link_item_free(i);
 		return false;
 	}
 	DL_APPEND(q->items, i);
@@ -87,7 +32,7 @@ static bool queue_add(struct queue *q, struct item *i)
 	return true;
 }
 
-static struct item *queue_take(struct queue *q)
+struct item *link_queue_take(struct queue *q)
 {
 	struct item *i = q->items;
 	if (i) {
@@ -100,11 +45,11 @@ static struct item *queue_take(struct queue *q)
 static void queue_clear(struct queue *q)
 {
 	struct item *i;
-	while ((i = queue_take(q)) != NULL)
-		item_free(i);
+	while ((i = link_queue_take(q)) != NULL)
+		link_item_free(i);
 }
 
-static void wake(struct link *l)
+void link_wake(struct link *l)
 {
 	uint64_t one = 1;
 	if (write(l->wake_fd, &one, sizeof(one)) < 0)
@@ -120,7 +65,7 @@ static uint64_t send_later(struct link *l, uint16_t op, const void *m)
 	if (!i)
 		return 0;
 	/* What does not fit is said again with everything. */
-	if (wire_put_request(&i->bytes, op, id, 0, m, 0) < 0 || !queue_add(&l->out, i)) {
+	if (wire_put_request(&i->bytes, op, id, 0, m, 0) < 0 || !link_queue_add(&l->out, i)) {
 		l->report_due = true;
 		return 0;
 	}
@@ -134,7 +79,7 @@ static uint64_t send_request(struct link *l, uint16_t op, const void *m)
 	pthread_mutex_lock(&l->lock);
 	id = send_later(l, op, m);
 	pthread_mutex_unlock(&l->lock);
-	wake(l);
+	link_wake(l);
 	return id;
 }
 
@@ -177,7 +122,7 @@ void link_fault(struct link *l, uint64_t chunk, uint32_t version, uint32_t serve
 	if (l->n_faults > FAULTS_MAX)
 		chain_fault_forget(l, l->faults);
 	pthread_mutex_unlock(&l->lock);
-	wake(l);
+	link_wake(l);
 }
 
 void link_report_anew(struct link *l)
@@ -185,123 +130,7 @@ void link_report_anew(struct link *l)
 	pthread_mutex_lock(&l->lock);
 	l->report_due = true;
 	pthread_mutex_unlock(&l->lock);
-	wake(l);
-}
-
-/* ---- commands ---- */
-
-static int do_delete(struct link *l, const struct wire_chunk_delete *req, struct err *err)
-{
-	struct cursor list = cursor_slice(req->have), item;
-	int r;
-
-	while ((r = wire_list_next(&list, &item)) == 1) {
-		struct wire_have have;
-		r = wire_have_get(&item, &have);
-		if (r == 0)
-			r = store_delete(l->store, have.id, have.version, err);
-		if (r < 0)
-			break;
-	}
-	return r;
-}
-
-static int run_command(struct link *l, const struct item *cmd, struct buf *out, struct err *err)
-{
-	struct cursor c = cursor_slice(buf_slice(&cmd->bytes));
-	union {
-		struct wire_chunk_raise raise;
-		struct wire_chunk_pull pull;
-		struct wire_chunk_delete delete;
-		struct wire_chunk_check check;
-	} req;
-	struct wire_chunk_state state = {0};
-	struct wire_empty empty;
-	int r;
-
-	switch (cmd->h.op) {
-	case OP_CHUNK_RAISE:
-		r = wire_chunk_raise_get(&c, &req.raise);
-		if (r == 0)
-			r = raise_chunk(l->store, l->o.key, l->o.name, &req.raise, &state, err);
-		break;
-	case OP_CHUNK_PULL:
-		r = wire_chunk_pull_get(&c, &req.pull);
-		if (r == 0)
-			r = pull_chunk(l->store, l->o.key, l->o.name, &req.pull, &state, err);
-		break;
-	case OP_CHUNK_CHECK:
-		r = wire_chunk_check_get(&c, &req.check);
-		if (r == 0)
-			r = store_check(l->store, req.check.chunk, req.check.version, &state, err);
-		break;
-	case OP_CHUNK_DELETE:
-		r = wire_chunk_delete_get(&c, &req.delete);
-		if (r == 0)
-			r = do_delete(l, &req.delete, err);
-		return r < 0 ? r : wire_put_reply(out, cmd->h.op, cmd->h.id, 0, &empty, 0);
-	default:
-		return err_set(err, ERR_PROTOCOL, "not a command of the master");
-	}
-	return r < 0 ? r : wire_put_reply(out, cmd->h.op, cmd->h.id, cmd->h.trace, &state, 0);
-}
-
-static bool is_slow(uint16_t op)
-{
-	return op == OP_CHUNK_PULL || op == OP_CHUNK_DELETE;
-}
-
-/* The next command that may be begun, or NULL. Called with the lock. */
-static struct item *command_take(struct link *l)
-{
-	struct item *cmd = queue_take(&l->commands);
-
-	if (!cmd && l->slow_running < LINK_SLOW_MAX)
-		cmd = queue_take(&l->slow);
-	if (cmd)
-		l->slow_running += is_slow(cmd->h.op);
-	return cmd;
-}
-
-static void *worker(void *arg)
-{
-	struct link *l = arg;
-
-	pthread_mutex_lock(&l->lock);
-	for (;;) {
-		struct item *cmd = NULL, *answer;
-		struct err err = {0};
-		uint64_t generation;
-		bool slow;
-		int r;
-		while (!l->stopping && (cmd = command_take(l)) == NULL)
-			pthread_cond_wait(&l->work, &l->lock);
-		if (!cmd)
-			break;
-		slow = is_slow(cmd->h.op);
-		generation = l->generation;
-		pthread_mutex_unlock(&l->lock);
-		answer = calloc(1, sizeof(*answer));
-		r = answer ? run_command(l, cmd, &answer->bytes, &err) : ERR_NOMEM;
-		if (r < 0 && answer) {
-			if (r != ERR_BUSY)
-				log_info("%s: %s", wire_op_name(cmd->h.op),
-					 err.text[0] ? err.text : err_text(r));
-			buf_clear(&answer->bytes);
-			wire_put_failure(&answer->bytes, cmd->h.op, cmd->h.id, cmd->h.trace, r,
-					 err.text[0] ? err.text : err_text(r), 0);
-		}
-		item_free(cmd);
-		pthread_mutex_lock(&l->lock);
-		l->slow_running -= slow;
-		if (l->up && generation == l->generation)
-			queue_add(&l->out, answer);
-		else
-			item_free(answer);
-		wake(l);
-	}
-	pthread_mutex_unlock(&l->lock);
-	return NULL;
+	link_wake(l);
 }
 
 /* ---- the link thread ---- */
@@ -349,32 +178,18 @@ static bool stopping(struct link *l)
 	return stop;
 }
 
-static void take_command(struct link *l, const struct wire_header *h, const struct buf *fields)
-{
-	struct item *i = calloc(1, sizeof(*i));
-
-	if (i) {
-		i->h = *h;
-		buf_append_slice(&i->bytes, buf_slice(fields));
-	}
-	pthread_mutex_lock(&l->lock);
-	queue_add(is_slow(h->op) ? &l->slow : &l->commands, i);
-	pthread_cond_signal(&l->work);
-	pthread_mutex_unlock(&l->lock);
-}
-
 static int flush_out(struct link *l, struct err *err)
 {
 	for (;;) {
 		struct item *i;
 		int r;
 		pthread_mutex_lock(&l->lock);
-		i = queue_take(&l->out);
+		i = link_queue_take(&l->out);
 		pthread_mutex_unlock(&l->lock);
 		if (!i)
 			return 0;
 		r = conn_send(l->conn, buf_slice(&i->bytes), NULL, 0, deadline_in(LINK_IO_MS), err);
-		item_free(i);
+		link_item_free(i);
 		if (r < 0)
 			return r;
 	}
@@ -408,7 +223,7 @@ static int link_call(struct link *l, uint16_t op, const void *m, void *ret, stru
 		if (r < 0)
 			break;
 		if (!(h.flags & WIRE_REPLY))
-			take_command(l, &h, fields);
+			link_take_command(l, &h, fields);
 		else if (h.id == id)
 			break;
 		else
@@ -510,10 +325,16 @@ static int report_page(struct link *l, const struct wire_have *list, size_t n, s
 static void send_heartbeat(struct link *l)
 {
 	struct wire_cs_heartbeat m = {.load = l->o.load()};
+	uint64_t id;
 
 	store_space(l->store, &m);
 	l->o.scrub(&m.scrub);
-	note_sent(l, send_request(l, OP_CS_HEARTBEAT, &m));
+	pthread_mutex_lock(&l->lock);
+	link_working(l, &m);
+	id = send_later(l, OP_CS_HEARTBEAT, &m); /* after the answers of what is not in hand any more */
+	pthread_mutex_unlock(&l->lock);
+	link_wake(l);
+	note_sent(l, id);
 }
 
 /* What is here, by digests. */
@@ -596,7 +417,7 @@ static int link_serve(struct link *l, struct err *err)
 			struct wire_header h;
 			r = conn_recv(l->conn, &h, &fields, deadline_in(LINK_IO_MS), err);
 			if (r == 0 && !(h.flags & WIRE_REPLY))
-				take_command(l, &h, &fields);
+				link_take_command(l, &h, &fields);
 			else if (r == 0)
 				answered(l, h.id);
 		}
@@ -622,8 +443,7 @@ static void link_up(struct link *l, bool up)
 
 static int link_once(struct link *l, const char *master, struct err *err)
 {
-	int r = conn_dial(master, l->o.key, ROLE_CHUNKSERVER, l->o.name, deadline_in(LINK_IO_MS),
-			  &l->conn, err);
+	int r = conn_dial(master, l->o.cred, ROLE_MASTER, deadline_in(LINK_IO_MS), &l->conn, err);
 
 	if (r < 0)
 		return r;
@@ -688,7 +508,7 @@ int link_start(const struct link_options *options, struct store *store, struct l
 		return err_set(err, ERR_NOMEM, "cannot start the link to the master");
 	}
 	for (unsigned i = 0; i < LINK_WORKERS; i++)
-		if (pthread_create(&l->workers[l->n_workers], NULL, worker, l) == 0)
+		if (pthread_create(&l->workers[l->n_workers], NULL, link_worker, l) == 0)
 			l->n_workers++;
 	*ret = l;
 	return 0;
@@ -700,7 +520,7 @@ void link_stop(struct link *l)
 	l->stopping = true;
 	pthread_cond_broadcast(&l->work);
 	pthread_mutex_unlock(&l->lock);
-	wake(l);
+	link_wake(l);
 	pthread_join(l->thread, NULL);
 	for (unsigned i = 0; i < l->n_workers; i++)
 		pthread_join(l->workers[i], NULL);

@@ -9,15 +9,15 @@
 
 #include "chunkserver/lease.h"
 #include "chunkserver/store.h"
-#include "common/auth.h"
+#include "common/cred.h"
 #include "common/conf.h"
 
 struct link;
 
 struct link_options {
 	const struct conf_list *masters;
-	const struct auth_key *key;
-	const char *name, *addr, *rack, *host;
+	const struct cred *cred; /* not owned */
+	const char *addr, *rack, *host;
 	struct lease *lease;	/* renewed here */
 	int64_t report_interval_ms; /* how often everything is compared with the master */
 	unsigned (*load)(void); /* requests in progress */

@@ -17,12 +17,15 @@
 #include "common/conn.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/privs.h"
 
 static struct {
 	struct conf_list data, master;
-	char *listen, *advertise, *key_file, *rack, *host, *log_level, *name;
+	char *listen, *advertise, *credentials, *transport, *rack, *host, *log_level, *name, *user;
+	bool core_dumps;
 	int64_t sync_interval_ms, report_interval_ms, scrub_period_ms, reserve_bytes;
 	int64_t max_connections, io_timeout_ms;
+	bool allow_plaintext;
 } o;
 
 static const struct conf_option option_rows[] = {
@@ -32,8 +35,12 @@ static const struct conf_option option_rows[] = {
 	{"advertise", CONF_STRING, &o.advertise, "", 0, 0,
 	 "HOST:PORT told to clients, if another than listen"},
 	{"master", CONF_LIST, &o.master, "127.0.0.1:7400", 0, 0, "the masters"},
-	{"key_file", CONF_STRING, &o.key_file, "/etc/cairn/key", 0, 0,
-	 "the cluster's shared key"},
+	{"credentials", CONF_STRING, &o.credentials, "/etc/cairn/tls", 0, 0,
+	 "the directory of our certificate (cairn ca), or the file of a shared key"},
+	{"transport", CONF_STRING, &o.transport, "", 0, 0,
+	 "tls or plain: refuse credentials of the other kind"},
+	{"allow_plaintext", CONF_BOOL, &o.allow_plaintext, "no", 0, 0,
+	 "with a shared key: unencrypted beyond loopback, on a trusted network"},
 	{"rack", CONF_STRING, &o.rack, "", 0, 0, "failure domain above the host"},
 	{"host", CONF_STRING, &o.host, "", 0, 0, "failure domain, if another than the host name"},
 	{"sync_interval", CONF_TIME, &o.sync_interval_ms, "5s", 10, 3600000,
@@ -47,6 +54,7 @@ static const struct conf_option option_rows[] = {
 	 "connections at once"},
 	{"io_timeout", CONF_TIME, &o.io_timeout_ms, "10s", 100, 600000,
 	 "how long one exchange with a peer may take"},
+	PRIVS_OPTIONS(&o.user, &o.core_dumps),
 	{"log_level", CONF_STRING, &o.log_level, "info", 0, 0, "error, warn, info or debug"},
 	{"name", CONF_STRING, &o.name, "chunkserver", 0, 0, "shown in the log"},
 	{0},
@@ -61,7 +69,7 @@ static const struct conf conf = {
 static struct link *link_to_master;
 static struct scrub *_Atomic scrubber;
 static struct lease lease;
-static struct auth_key key;
+static struct cred cred;
 
 static void on_damaged(void *arg, const struct wire_have *have)
 {
@@ -87,6 +95,19 @@ static void on_fault(void *arg, uint64_t chunk, uint32_t version, uint32_t serve
 	log_warn("chunk %016llx v%u: server %u, the next of the chain, failed: %s",
 		 (unsigned long long)chunk, version, server, err_text(reason));
 	link_fault(link_to_master, chunk, version, server, reason);
+}
+
+/* Certificates and the list of revoked ones, anew. */
+static void on_hangup(void *arg)
+{
+	struct err err = {0};
+
+	if (!cred.tls)
+		return;
+	if (tls_reload(cred.tls, &err) < 0)
+		log_error("credentials are not reloaded: %s", err_message(&err));
+	else
+		log_info("credentials reloaded");
 }
 
 struct syncer {
@@ -123,11 +144,16 @@ static int settings_check(struct err *err)
 		free(o.host);
 		o.host = strdup(host_name);
 	}
-	return o.host ? auth_key_load(o.key_file, &key, err) : ERR_NOMEM;
+	if (!o.host)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	if (cred_load(&cred, o.credentials, o.transport, 1 << ROLE_CHUNKSERVER, o.name, err) < 0)
+		return err->code;
+	cred.allow_plaintext = o.allow_plaintext;
+	return 0;
 }
 
 /* Signals come through a descriptor; every thread started later has them blocked too. */
-static int block_signals(struct err *err)
+static int block_signals(int *ret_hangup_fd, struct err *err)
 {
 	sigset_t set;
 	int fd;
@@ -138,6 +164,12 @@ static int block_signals(struct err *err)
 	signal(SIGPIPE, SIG_IGN);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	fd = signalfd(-1, &set, SFD_CLOEXEC);
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	*ret_hangup_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (*ret_hangup_fd < 0)
+		return err_set_errno(err, errno, "signalfd");
 	return fd < 0 ? err_set_errno(err, errno, "signalfd") : fd;
 }
 
@@ -151,19 +183,18 @@ static void raise_file_limit(void)
 	}
 }
 
-static int run(struct store *store, int listen_fd, const char *addr, int signal_fd,
+static int run(struct store *store, int listen_fd, const char *addr, int signal_fd, int hangup_fd,
 	       struct err *err)
 {
-	struct link_options link_options = {.masters = &o.master, .key = &key, .name = o.name,
+	struct link_options link_options = {.masters = &o.master, .cred = &cred,
 					    .addr = o.advertise[0] ? o.advertise : addr,
 					    .rack = o.rack, .host = o.host, .lease = &lease,
 					    .load = serve_load, .scrub = scrub_so_far,
 					    .report_interval_ms = o.report_interval_ms};
-	struct serve_options serve_options = {.store = store, .lease = &lease, .key = &key,
-					      .name = o.name,
+	struct serve_options serve_options = {.store = store, .lease = &lease, .cred = &cred,
 					      .io_timeout_ms = o.io_timeout_ms,
 					      .max_connections = o.max_connections,
-					      .fault = on_fault};
+					      .hangup_fd = hangup_fd, .hangup = on_hangup, .fault = on_fault};
 	struct syncer syncer = {.store = store};
 	struct scrub *scrub;
 	pthread_t thread;
@@ -195,7 +226,7 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 int main(int argc, char **argv)
 {
 	struct store_options store_options = {.damaged = on_damaged, .disk_failed = on_disk_failed};
-	_cleanup_fd_ int listen_fd = -1, signal_fd = -1;
+	_cleanup_fd_ int listen_fd = -1, signal_fd = -1, hangup_fd = -1;
 	char addr[ADDR_BYTES_MAX];
 	struct store *store = NULL;
 	struct err err = {0};
@@ -207,10 +238,20 @@ int main(int argc, char **argv)
 		r = settings_check(&err);
 	if (r == 0) {
 		raise_file_limit();
-		r = signal_fd = block_signals(&err);
+		r = signal_fd = block_signals(&hangup_fd, &err);
 	}
 	if (r >= 0)
 		r = conn_listen(o.listen, &listen_fd, addr, &err);
+	if (r == 0)
+		r = cred_check_listener(&cred, listen_fd, addr, &err);
+	if (r == 0)
+		r = cred_check_advertised(&cred, o.advertise[0] ? o.advertise : addr, &err);
+	for (size_t i = 0; r == 0 && i < o.data.n; i++)
+		r = privs_make_dir(o.user, o.data.items[i], &err);
+	if (r == 0)
+		r = privs_drop(o.user, o.core_dumps, &err);
+	if (r == 0)
+		r = cred_check_user(&cred, o.credentials, o.user, &err);
 	if (r == 0) {
 		store_options.io = io_system();
 		store_options.dirs = o.data.items;
@@ -219,12 +260,12 @@ int main(int argc, char **argv)
 		r = store_open(&store_options, &store, &err);
 	}
 	if (r == 0)
-		r = run(store, listen_fd, addr, signal_fd, &err);
+		r = run(store, listen_fd, addr, signal_fd, hangup_fd, &err);
 	if (r < 0)
 		log_error("%s", err_message(&err));
 	if (store)
 		store_close(store);
-	auth_key_clear(&key);
+	cred_release(&cred);
 	conf_release(&conf);
 	if (r == 0)
 		log_info("stopped");

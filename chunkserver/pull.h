@@ -3,11 +3,12 @@
 #define CAIRN_CHUNKSERVER_PULL_H
 
 #include "chunkserver/store.h"
-#include "common/auth.h"
+#include "common/cred.h"
 
-/* Builds the copy beside what is here (blocks of it that verify and have the source's checksum are
- * taken over, the others are fetched), syncs it, and puts it in its place (invariant 5). */
-int pull_chunk(struct store *s, const struct auth_key *key, const char *name,
+/* Blocks of what is here that verify and have the source's checksum stay, the others are fetched. Few
+ * of them are put into the own replica (store_patch_begin); else a copy is built beside it, synced, and
+ * put in its place (invariant 5). */
+int pull_chunk(struct store *s, const struct cred *cred,
 	       const struct wire_chunk_pull *req, struct wire_chunk_state *ret, struct err *err);
 
 #endif

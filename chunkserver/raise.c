@@ -15,8 +15,7 @@ struct other {
 };
 
 struct others {
-	const struct auth_key *key;
-	const char *name;
+	const struct cred *cred;
 	const struct wire_chunk_raise *req;
 	struct other list[REPLICAS_MAX];
 };
@@ -31,8 +30,7 @@ static int other_dial(struct others *x, struct other *o, struct err *err)
 		return err_set(err, ERR_PROTOCOL, "malformed address");
 	memcpy(addr, o->at->addr.data, o->at->addr.len);
 	addr[o->at->addr.len] = '\0';
-	return conn_dial(addr, x->key, ROLE_CHUNKSERVER, x->name, deadline_in(OTHER_DIAL_MS),
-			 &o->conn, err);
+	return conn_dial(addr, x->cred, ROLE_CHUNKSERVER, deadline_in(OTHER_DIAL_MS), &o->conn, err);
 }
 
 /* One that does not answer is not asked again: what it has counts less than the time. */
@@ -67,10 +65,10 @@ static int fetch_from_others(void *arg, uint32_t first, uint32_t n, uint8_t *dat
 	return ERR_CHECKSUM;
 }
 
-int raise_chunk(struct store *s, const struct auth_key *key, const char *name,
+int raise_chunk(struct store *s, const struct cred *cred,
 		const struct wire_chunk_raise *req, struct wire_chunk_state *ret, struct err *err)
 {
-	struct others x = {.key = key, .name = name, .req = req};
+	struct others x = {.cred = cred, .req = req};
 	struct settle_source source = {.fetch = fetch_from_others, .arg = &x};
 	int r;
 

@@ -3,9 +3,9 @@
 #define CAIRN_CHUNKSERVER_RAISE_H
 
 #include "chunkserver/store.h"
-#include "common/auth.h"
+#include "common/cred.h"
 
-int raise_chunk(struct store *s, const struct auth_key *key, const char *name,
+int raise_chunk(struct store *s, const struct cred *cred,
 		const struct wire_chunk_raise *req, struct wire_chunk_state *ret, struct err *err);
 
 #endif

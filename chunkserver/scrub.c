@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/crc.h"
 #include "common/log.h"
+#include "common/wait.h"
 
 enum {
 	PART_BLOCKS = 64,
@@ -222,23 +223,13 @@ struct scrub {
 };
 
 /* Waits until then. False: the scrubber is to stop. */
-static bool wait_until(struct scrub *x, int64_t deadline_ms)
+static bool rest_until(struct scrub *x, int64_t deadline_ms)
 {
 	bool go_on;
 
 	pthread_mutex_lock(&x->lock);
-	while (!x->stopping && clock_ms() < deadline_ms) {
-		struct timespec ts;
-		int64_t left = deadline_ms - clock_ms();
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_sec += left / 1000;
-		ts.tv_nsec += left % 1000 * 1000000;
-		if (ts.tv_nsec >= 1000000000) {
-			ts.tv_sec++;
-			ts.tv_nsec -= 1000000000;
-		}
-		pthread_cond_timedwait(&x->wake, &x->lock, &ts);
-	}
+	while (!x->stopping && wait_until(&x->wake, &x->lock, deadline_ms))
+		;
 	go_on = !x->stopping;
 	pthread_mutex_unlock(&x->lock);
 	return go_on;
@@ -247,7 +238,7 @@ static bool wait_until(struct scrub *x, int64_t deadline_ms)
 static bool pace(void *arg, uint32_t done, uint32_t blocks)
 {
 	struct scrub *x = arg;
-	return wait_until(x, x->slot_from + (blocks ? x->slot_ms * done / blocks : 0));
+	return rest_until(x, x->slot_from + (blocks ? x->slot_ms * done / blocks : 0));
 }
 
 static void count(struct scrub *x, enum scrub_result result)
@@ -287,7 +278,7 @@ static bool scrub_one(struct scrub *x, const struct wire_have *have, bool again)
 	if (clock_ms() > x->slot_from + x->slot_ms)
 		x->slot_from = clock_ms();
 	note_position(x, false);
-	return wait_until(x, x->slot_from);
+	return rest_until(x, x->slot_from);
 }
 
 /* Those that were being changed. What still is has been written lately, and is read next time. */
@@ -316,6 +307,9 @@ static bool round_end(struct scrub *x)
 	}
 	x->progress.checked = 0;
 	pthread_mutex_unlock(&x->lock);
+	/* Without a replica no share of the period has passed. */
+	if (store_count(x->store) == 0)
+		x->slot_from = clock_ms();
 	x->position = 0;
 	note_position(x, true);
 	return go_on;
@@ -342,7 +336,7 @@ static void *scrub_thread(void *arg)
 			x->position = batch[i].id;
 		}
 		if (go_on && n == 0)
-			go_on = round_end(x) && wait_until(x, x->slot_from + (total ? x->slot_ms
+			go_on = round_end(x) && rest_until(x, x->slot_from + (total ? x->slot_ms
 										: idle_ms));
 	}
 	note_position(x, true);
@@ -359,9 +353,11 @@ void scrub_progress(struct scrub *x, struct wire_scrub *ret)
 int scrub_start(struct store *s, int64_t period_ms, struct scrub **ret, struct err *err)
 {
 	struct scrub *x = calloc(1, sizeof(*x));
-	pthread_condattr_t attr;
 
-	if (!x || !(x->later = calloc(LATER_MAX, sizeof(*x->later)))) {
+	if (!x || !(x->later = calloc(LATER_MAX, sizeof(*x->later))) ||
+	    wait_cond_init(&x->wake) < 0) {
+		if (x)
+			free(x->later);
 		free(x);
 		return err_set(err, ERR_NOMEM, "out of memory");
 	}
@@ -369,10 +365,6 @@ int scrub_start(struct store *s, int64_t period_ms, struct scrub **ret, struct e
 	x->period_ms = period_ms;
 	store_scrub_noted(s, &x->position, &x->progress);
 	pthread_mutex_init(&x->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&x->wake, &attr);
-	pthread_condattr_destroy(&attr);
 	if (pthread_create(&x->thread, NULL, scrub_thread, x) != 0) {
 		free(x->later);
 		free(x);

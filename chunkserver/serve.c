@@ -9,7 +9,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -18,10 +20,31 @@
 
 atomic_uint serve_in_progress;
 
+enum {
+	N_FIXED = 3, /* descriptors beside those being set up: listener, stop, hangup */
+	/* Of connections that have not shown yet who they are: how many, and how long. They cost a socket
+	 * and a little memory, no thread, so that nobody is kept out by those who never go on. */
+	WAITING_MAX = 256,
+	SETUP_MS = 5000,
+	/* Those that fail before are named in the log up to so many in so long: a flood is not to fill the
+	 * disk. */
+	FAILED_NAMED = 3,
+	FAILED_MS = 1000,
+};
+
+struct waiting {
+	struct conn *conn;
+	int64_t deadline_ms;
+};
+
 /* One port that is served. */
 struct port {
 	const struct serve_options *o;
-	atomic_uint connections;
+	struct waiting waiting[WAITING_MAX]; /* the accepting thread's, oldest first */
+	unsigned n_waiting;
+	unsigned n_failed; /* until failed_until_ms; the accepting thread's too */
+	int64_t failed_until_ms;
+	atomic_uint connections; /* set up, each with its thread */
 	atomic_bool stopping;
 };
 
@@ -47,6 +70,7 @@ static int on_message(struct session *s, const struct wire_header *h, struct err
 		return session_answer(s, h, ERR_LEASE, NULL, 0, err);
 	atomic_fetch_add(&serve_in_progress, 1);
 	switch (h->op) {
+	case OP_COPY: r = session_copy(s, h, err); break;
 	case OP_READ: r = session_read(s, h, err); break;
 	case OP_SUMS: r = session_sums(s, h, err); break;
 	case OP_SYNC: r = session_sync(s, h, err); break;
@@ -68,7 +92,7 @@ static int next_event(struct session *s, struct err *err)
 	if (s->n > 0) {
 		int left = deadline_left(s->ring[s->first].deadline_ms);
 		int quiet = deadline_left(s->quiet_since_ms + PROBE_QUIET_MS);
-		if (left == 0 || s->down->rpos < s->down->rend)
+		if (left == 0 || conn_buffered(s->down))
 			return session_finish_one(s, err);
 		if (quiet == 0) {
 			if (conn_probe(s->down, NULL) < 0)
@@ -79,7 +103,7 @@ static int next_event(struct session *s, struct err *err)
 		wait = left < wait ? left : wait;
 		wait = quiet < wait ? quiet : wait;
 	}
-	if (s->up->rpos < s->up->rend)
+	if (conn_buffered(s->up))
 		return 1;
 	if (poll(p, 2, wait) < 0)
 		return errno == EINTR ? 0 : err_set_errno(err, errno, "poll");
@@ -111,7 +135,7 @@ static void session_run(struct session *s)
 
 struct start {
 	struct port *port;
-	int fd;
+	struct conn *conn;
 };
 
 static void *connection_thread(void *arg)
@@ -119,38 +143,125 @@ static void *connection_thread(void *arg)
 	struct start *start = arg;
 	struct port *port = start->port;
 	struct session *s = calloc(1, sizeof(*s));
-	struct err err = {0};
 
 	if (s) {
 		s->o = port->o;
 		s->stopping = &port->stopping;
 		s->blocks = malloc(PIECE_BYTES_MAX);
-	}
-	if (!s || !s->blocks)
-		close(start->fd);
-	else if (conn_accept(start->fd, port->o->key, ROLE_CHUNKSERVER,
-			     deadline_in(port->o->io_timeout_ms), &s->up, &err) == 0)
-		session_run(s);
-	else if (err.code != ERR_CLOSED) /* somebody only looked whether the port is open */
-		log_warn("%s", err_message(&err));
-	if (s) {
-		conn_free(s->up);
+		s->up = start->conn;
+		if (s->blocks)
+			session_run(s);
 		conn_free(s->down);
+		for (unsigned i = 0; i < OTHERS; i++)
+			conn_free(s->others[i]);
+		conn_free(s->source);
 		free(s->blocks);
 		buf_release(&s->fields);
 		buf_release(&s->reply_fields);
 		buf_release(&s->out);
 	}
+	conn_free(start->conn);
 	free(s);
 	free(start);
 	atomic_fetch_sub(&port->connections, 1); /* the last use of it */
 	return NULL;
 }
 
+/* A connection that is set up gets a thread of its own, if there may be another one. */
+static void start_connection(struct port *port, struct conn *conn)
+{
+	struct start *start = malloc(sizeof(*start));
+	pthread_t thread;
+
+	if (conn->peer_role == ROLE_MASTER || !start ||
+	    atomic_load(&port->connections) >= (unsigned)port->o->max_connections) {
+		log_warn("%s (%s): refused: %s", conn->peer, conn->peer_name,
+			 !start ? "no memory" : conn->peer_role == ROLE_MASTER
+			 ? "masters have no business here" : "max_connections reached");
+		free(start);
+		conn_free(conn);
+		return;
+	}
+	*start = (struct start){port, conn};
+	atomic_fetch_add(&port->connections, 1);
+	if (pthread_create(&thread, NULL, connection_thread, start) != 0) {
+		atomic_fetch_sub(&port->connections, 1);
+		conn_free(conn);
+		free(start);
+		return;
+	}
+	pthread_detach(thread);
+}
+
+/* ---- connections whose set-up is under way: all on the accepting thread ---- */
+
+/* Those that were not named, when their time is over. */
+static void failed_count(struct port *port)
+{
+	if (port->n_failed == 0 || deadline_left(port->failed_until_ms) > 0)
+		return;
+	if (port->n_failed > FAILED_NAMED)
+		log_warn("%u more connections failed before they had authenticated",
+			 port->n_failed - FAILED_NAMED);
+	port->n_failed = 0;
+}
+
+/* Whether the next failure is to be named. */
+static bool failed_named(struct port *port)
+{
+	failed_count(port);
+	if (port->n_failed == 0)
+		port->failed_until_ms = deadline_in(FAILED_MS);
+	return port->n_failed++ < FAILED_NAMED;
+}
+
+static void waiting_remove(struct port *port, unsigned i)
+{
+	port->n_waiting--;
+	memmove(&port->waiting[i], &port->waiting[i + 1],
+		(port->n_waiting - i) * sizeof(port->waiting[0]));
+}
+
+static void waiting_give_up(struct port *port, unsigned i, const char *why)
+{
+	if (failed_named(port))
+		log_warn("%s: %s", port->waiting[i].conn->peer, why);
+	conn_free(port->waiting[i].conn);
+	waiting_remove(port, i);
+}
+
+/* True when it has left the list. */
+static bool waiting_step(struct port *port, unsigned i)
+{
+	struct conn *conn = port->waiting[i].conn;
+	struct err err = {0};
+	int r = conn_accept_step(conn, &err);
+
+	if (r == 0)
+		return false;
+	waiting_remove(port, i);
+	if (r == 1) {
+		start_connection(port, conn);
+		return true;
+	}
+	/* ERR_CLOSED: somebody only looked whether the port is open. */
+	if (err.code != ERR_CLOSED && failed_named(port))
+		log_warn("%s", err_message(&err));
+	conn_free(conn);
+	return true;
+}
+
+/* The oldest come first, so the first one's deadline is the next. */
+static void waiting_expire(struct port *port)
+{
+	while (port->n_waiting > 0 && deadline_left(port->waiting[0].deadline_ms) == 0)
+		waiting_give_up(port, 0, "was not set up in time");
+}
+
 static void accept_one(struct port *port, int listen_fd)
 {
-	struct start *start;
-	pthread_t thread;
+	struct err err = {0};
+	struct conn *conn;
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0) {
@@ -160,35 +271,67 @@ static void accept_one(struct port *port, int listen_fd)
 		}
 		return;
 	}
-	start = malloc(sizeof(*start));
-	if (!start || atomic_load(&port->connections) >= (unsigned)port->o->max_connections) {
-		log_warn("connection refused: %s", start ? "max_connections reached" : "no memory");
-		free(start);
-		close(fd);
+	if (conn_accept_begin(fd, port->o->cred, &conn, &err) < 0) {
+		if (failed_named(port))
+			log_warn("%s", err_message(&err));
 		return;
 	}
-	*start = (struct start){port, fd};
-	atomic_fetch_add(&port->connections, 1);
-	if (pthread_create(&thread, NULL, connection_thread, start) != 0) {
-		atomic_fetch_sub(&port->connections, 1);
-		close(fd);
-		free(start);
-		return;
-	}
-	pthread_detach(thread);
+	/* Those that are what they say take milliseconds. */
+	if (port->n_waiting == WAITING_MAX)
+		waiting_give_up(port, 0, "too many connections are being set up");
+	port->waiting[port->n_waiting++] = (struct waiting){conn, deadline_in(SETUP_MS)};
+	waiting_step(port, port->n_waiting - 1);
+}
+
+/* Until the next deadline, line in the log, or look at the credentials. */
+static int serve_wait(const struct port *port)
+{
+	int left = port->n_waiting > 0 ? deadline_left(port->waiting[0].deadline_ms) : TLS_LOOK_MS;
+
+	if (port->n_failed > 0 && deadline_left(port->failed_until_ms) < left)
+		left = deadline_left(port->failed_until_ms);
+	return left < TLS_LOOK_MS ? left : TLS_LOOK_MS;
+}
+
+static void take_hangup(const struct serve_options *o)
+{
+	struct signalfd_siginfo info;
+
+	if (read(o->hangup_fd, &info, sizeof(info)) == sizeof(info))
+		o->hangup(o->arg);
 }
 
 void serve(const struct serve_options *options, int listen_fd, int stop_fd)
 {
 	struct port port = {.o = options};
-	struct pollfd p[2] = {{.fd = listen_fd, .events = POLLIN},
-			      {.fd = stop_fd, .events = POLLIN}};
+	struct pollfd p[N_FIXED + WAITING_MAX] = {
+		{.fd = listen_fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN},
+		{.fd = options->hangup_fd, .events = POLLIN}};
 
 	while (!(p[1].revents & POLLIN)) {
-		if (poll(p, 2, -1) < 0)
+		unsigned n = port.n_waiting;
+		for (unsigned i = 0; i < n; i++)
+			p[N_FIXED + i] = (struct pollfd){.fd = port.waiting[i].conn->fd, .events = POLLIN};
+		if (poll(p, N_FIXED + n, serve_wait(&port)) < 0) {
+			p[1].revents = 0;
 			continue;
+		}
+		if (options->cred->tls)
+			tls_look_if_due(options->cred->tls);
+		/* From behind: a removal moves only what was looked at. */
+		for (unsigned i = n; i-- > 0;)
+			if (p[N_FIXED + i].revents)
+				waiting_step(&port, i);
+		waiting_expire(&port);
+		failed_count(&port);
+		if (p[2].revents & POLLIN)
+			take_hangup(options);
 		if (p[0].revents & POLLIN)
 			accept_one(&port, listen_fd);
+	}
+	while (port.n_waiting > 0) {
+		conn_free(port.waiting[0].conn);
+		waiting_remove(&port, 0);
 	}
 	atomic_store(&port.stopping, true);
 	while (atomic_load(&port.connections) > 0)

@@ -145,6 +145,7 @@ int session_sums(struct session *s, const struct wire_header *h, struct err *err
 	struct cursor c = cursor_slice(buf_slice(&s->fields));
 	_cleanup_free_ uint8_t *sums = malloc(SUMS_BYTES_MAX);
 	struct wire_sums_reply rep = {0};
+	uint8_t hidden[CHUNK_HIDDEN_BYTES];
 	struct err local = {0};
 	struct replica *replica;
 	struct chunk_file file;
@@ -159,10 +160,15 @@ int session_sums(struct session *s, const struct wire_header *h, struct err *err
 	r = chunk_file_length(&file, &rep.length, &local);
 	if (r == 0)
 		r = chunk_file_sums(&file, 0, (uint32_t)(rep.length / BLOCK_BYTES), sums, &local);
+	if (r == 0)
+		r = chunk_file_hidden(&file, (uint32_t)(rep.length / BLOCK_BYTES), sums, hidden,
+				      &local);
 	store_release(s->o->store, replica);
 	if (r < 0)
 		return session_answer(s, h, r, local.text, 0, err);
 	rep.sums = slice_of(sums, rep.length / BLOCK_BYTES * 4);
+	if (r > 0)
+		rep.hidden = slice_of(hidden, sizeof(hidden));
 	buf_clear(&s->out);
 	r = wire_put_reply(&s->out, h->op, h->id, h->trace, &rep, 0);
 	return r < 0 ? r : conn_send(s->up, buf_slice(&s->out), NULL, 0,

@@ -67,7 +67,8 @@ static int down_result(struct session *s, const struct pending *p, uint32_t *ret
 	else if (conn_broken(s->down)) /* next_event found out */
 		r = err_set(err, ERR_UNREACHABLE, "%s: does not answer any more", s->down_addr);
 	else
-		r = conn_recv(s->down, &h, &s->reply_fields, p->deadline_ms, err);
+		r = conn_recv_reply(s->down, p->down_op, p->down_id, &h, &s->reply_fields,
+				    p->deadline_ms, err);
 	broken = r < 0;
 	*ret_server = 0;
 	if (r == 0)
@@ -124,7 +125,7 @@ int session_finish_all(struct session *s, struct err *err)
 
 /* ---- WRITE ---- */
 
-static int write_check(const struct wire_header *h, const struct wire_write *m, struct err *err)
+int write_check(const struct wire_header *h, const struct wire_write *m, struct err *err)
 {
 	if (m->chunk_bits < CHUNK_BITS_MIN || m->chunk_bits > CHUNK_BITS_MAX ||
 	    h->data_bytes == 0 || m->offset > 1u << m->chunk_bits ||
@@ -136,6 +137,35 @@ static int write_check(const struct wire_header *h, const struct wire_write *m, 
 		if (m->chain[i].addr.len == 0 || m->chain[i].addr.len >= ADDR_BYTES_MAX)
 			return err_set(err, ERR_PROTOCOL, "malformed chain");
 	return 0;
+}
+
+/* A writer's chunks have chains of their own: the connections that they alternate between are kept, for a
+ * new one costs a handshake. Nothing is outstanding on the present one. */
+static void down_put_aside(struct session *s)
+{
+	if (!s->down)
+		return;
+	conn_free(s->others[OTHERS - 1]);
+	memmove(&s->others[1], &s->others[0], (OTHERS - 1) * sizeof(s->others[0]));
+	s->others[0] = s->down;
+	s->down = NULL;
+}
+
+/* The one that goes to addr, if it is kept and still open: an idle one that is readable has ended. */
+static struct conn *down_take_back(struct session *s, const char *addr)
+{
+	for (unsigned i = 0; i < OTHERS && s->others[i]; i++) {
+		struct conn *c = s->others[i];
+		if (strcmp(c->peer, addr) != 0)
+			continue;
+		memmove(&s->others[i], &s->others[i + 1], (OTHERS - 1 - i) * sizeof(s->others[0]));
+		s->others[OTHERS - 1] = NULL;
+		if (!conn_broken(c) && !conn_readable(c))
+			return c;
+		conn_free(c);
+		return NULL;
+	}
+	return NULL;
 }
 
 /* Connects to the next server, unless that is where the connection goes already. */
@@ -153,27 +183,33 @@ static int down_dial(struct session *s, const struct wire_replica *next, struct 
 	r = session_finish_all(s, err);
 	if (r < 0)
 		return r;
-	down_drop(s);
+	if (s->down && strcmp(addr, s->down_addr) == 0)
+		down_drop(s); /* it has ended */
+	down_put_aside(s);
 	snprintf(s->down_addr, sizeof(s->down_addr), "%s", addr);
-	r = conn_dial(addr, s->o->key, ROLE_CHUNKSERVER, s->o->name, deadline_in(PEER_DIAL_MS),
-		      &s->down, err);
+	s->down = down_take_back(s, addr);
+	if (s->down)
+		return 0;
+	r = conn_dial(addr, s->o->cred, ROLE_CHUNKSERVER, deadline_in(PEER_DIAL_MS), &s->down, err);
 	if (r == 0)
-		conn_watch(s->down, s->o->key, ROLE_CHUNKSERVER, s->o->name);
+		conn_watch(s->down);
 	return r;
 }
 
 /* Sends the head of the message on, with the rest of the chain. */
-static int forward_head(struct session *s, const struct wire_header *h, struct wire_write m,
+static int forward_head(struct session *s, struct pending *p, struct wire_write m,
 			struct err *err)
 {
 	_cleanup_buf_ struct buf out = {0};
+	const struct wire_header *h = &p->h;
 	int r = down_dial(s, &m.chain[0], err);
 
 	if (r < 0)
 		return r;
+	p->down_id = s->down->next_id++;
 	memmove(&m.chain[0], &m.chain[1], (m.n_chain - 1u) * sizeof(m.chain[0]));
 	m.n_chain--;
-	r = wire_put_request(&out, OP_WRITE, h->id, h->trace, &m, h->data_bytes);
+	r = wire_put_request(&out, OP_WRITE, p->down_id, h->trace, &m, h->data_bytes);
 	return r < 0 ? r : conn_send(s->down, buf_slice(&out), NULL, 0,
 				     deadline_in(s->o->io_timeout_ms), err);
 }
@@ -272,7 +308,8 @@ static struct pending *pending_new(struct session *s, const struct wire_header *
 
 	*p = (struct pending){.h = *h, .chunk = m->chunk, .version = m->version,
 			      .session = m->session, .seq = m->seq};
-	p->place = s->up->peer_role == ROLE_CLIENT ? "head" : m->n_chain > 0 ? "middle" : "tail";
+	p->down_op = OP_WRITE;
+	p->place = s->up->peer_role != ROLE_CHUNKSERVER ? "head" : m->n_chain > 0 ? "middle" : "tail";
 	if (m->n_chain > 0)
 		p->next_server = m->chain[0].server;
 	return p;
@@ -314,31 +351,42 @@ static int write_answer(struct session *s, struct pending *p, int code, const ch
 int session_write(struct session *s, const struct wire_header *h, struct err *err)
 {
 	struct cursor c = cursor_slice(buf_slice(&s->fields));
-	struct err local = {0}, chain = {0};
 	struct wire_write m;
-	struct pending *p;
-	int r = wire_write_get(&c, &m), forward = -1, code;
-	bool again = false;
+	int r = wire_write_get(&c, &m);
 
 	if (r == 0)
 		r = write_check(h, &m, err);
-	if (r < 0)
-		return r; /* what follows cannot be trusted: the connection ends */
+	/* Else what follows cannot be trusted: the connection ends. */
+	return r < 0 ? r : session_put(s, h, &m, false, err);
+}
+
+int session_put(struct session *s, const struct wire_header *h, const struct wire_write *m, bool here,
+		struct err *err)
+{
+	uint8_t *data = s->blocks + m->offset % BLOCK_BYTES;
+	struct err local = {0}, chain = {0};
+	struct pending *p;
+	int r = 0, forward = -1, code;
+	bool again = false;
+
 	if (s->n == WINDOW) {
 		r = session_finish_one(s, err);
 		if (r < 0)
 			return r;
 	}
-	p = pending_new(s, h, &m);
+	p = pending_new(s, h, m);
 	FAULT_POINT(CS_WRITE_RECEIVED, p->place);
-	code = out_of_contact(s) ? ERR_LEASE : lock_write(s, h, &m, p, &local);
+	code = out_of_contact(s) ? ERR_LEASE : lock_write(s, h, m, p, &local);
 	FAULT_POINT(CS_WRITE_LOCKED, p->place);
-	if (code == 0 && s->up->peer_role == ROLE_CLIENT)
-		again = store_has_write(s->o->store, &p->range, m.session, m.seq);
-	if (m.n_chain > 0 && code == 0 && !again)
-		forward = forward_head(s, h, m, &chain);
-	r = receive_data(s, s->blocks + m.offset % BLOCK_BYTES, h->data_bytes, &forward, &chain,
-			 err);
+	if (code == 0 && s->up->peer_role != ROLE_CHUNKSERVER)
+		again = store_has_write(s->o->store, &p->range, m->session, m->seq);
+	if (m->n_chain > 0 && code == 0 && !again)
+		forward = forward_head(s, p, *m, &chain);
+	if (!here)
+		r = receive_data(s, data, h->data_bytes, &forward, &chain, err);
+	else if (forward == 0)
+		forward = conn_send_raw(s->down, data, h->data_bytes, deadline_in(s->o->io_timeout_ms),
+					&chain);
 	FAULT_POINT(CS_WRITE_FORWARDED, p->place);
 	if (r < 0) {
 		store_range_unlock(s->o->store, &p->range);
@@ -349,19 +397,19 @@ int session_write(struct session *s, const struct wire_header *h, struct err *er
 	}
 	if (code == 0 && again)
 		return write_answer(s, p, out_of_contact(s) ? ERR_LEASE : 0, NULL, err);
-	if (code == 0 && forward < 0 && m.n_chain > 0) {
+	if (code == 0 && forward < 0 && m->n_chain > 0) {
 		down_drop(s);
-		s->o->fault(s->o->arg, m.chunk, m.version, m.chain[0].server, forward);
+		s->o->fault(s->o->arg, m->chunk, m->version, m->chain[0].server, forward);
 		return write_answer(s, p, ERR_PEER, chain.text, err);
 	}
 	if (code == 0)
-		code = write_here(s, h, &m, p, &local);
+		code = write_here(s, h, m, p, &local);
 	if (forward < 0)
 		return write_answer(s, p, code, local.text, err);
 	p->code = code;
 	snprintf(p->text, sizeof(p->text), "%s", local.text);
-	p->deadline_ms = deadline_in(m.flags & WRITE_SYNC ? sync_busy_ms(m.n_chain - 1u)
-							  : write_busy_ms(m.n_chain - 1u));
+	p->deadline_ms = deadline_in(m->flags & WRITE_SYNC ? sync_busy_ms(m->n_chain - 1u)
+							  : write_busy_ms(m->n_chain - 1u));
 	if (s->n++ == 0)
 		s->quiet_since_ms = clock_ms();
 	atomic_fetch_add(&serve_in_progress, 1);
@@ -370,8 +418,7 @@ int session_write(struct session *s, const struct wire_header *h, struct err *er
 
 /* ---- SYNC ---- */
 
-static int forward_sync(struct session *s, const struct wire_header *h, struct wire_sync m,
-			struct err *err)
+static int forward_sync(struct session *s, struct pending *p, struct wire_sync m, struct err *err)
 {
 	_cleanup_buf_ struct buf out = {0};
 	int r = m.chain[0].addr.len && m.chain[0].addr.len < ADDR_BYTES_MAX
@@ -381,7 +428,8 @@ static int forward_sync(struct session *s, const struct wire_header *h, struct w
 		return r;
 	memmove(&m.chain[0], &m.chain[1], (m.n_chain - 1u) * sizeof(m.chain[0]));
 	m.n_chain--;
-	r = wire_put_request(&out, OP_SYNC, h->id, h->trace, &m, 0);
+	p->down_id = s->down->next_id++;
+	r = wire_put_request(&out, OP_SYNC, p->down_id, p->h.trace, &m, 0);
 	return r < 0 ? r : conn_send(s->down, buf_slice(&out), NULL, 0,
 				     deadline_in(s->o->io_timeout_ms), err);
 }
@@ -393,7 +441,7 @@ int session_sync(struct session *s, const struct wire_header *h, struct err *err
 	struct replica *replica;
 	struct chunk_file file;
 	struct wire_sync m;
-	struct pending p = {.h = *h};
+	struct pending p = {.h = *h, .down_op = OP_SYNC};
 	uint32_t server = 0;
 	int r = wire_sync_get(&c, &m), forward = 0;
 
@@ -401,7 +449,7 @@ int session_sync(struct session *s, const struct wire_header *h, struct err *err
 		return session_answer(s, h, r, NULL, 0, err);
 	/* The others sync while this one does. */
 	if (m.n_chain > 0)
-		forward = forward_sync(s, h, m, &chain);
+		forward = forward_sync(s, &p, m, &chain);
 	FAULT_POINT(CS_SYNC, "");
 	r = store_acquire(s->o->store, m.chunk, m.version, 0, deadline_in(s->o->io_timeout_ms),
 			  &replica, &file, &local);

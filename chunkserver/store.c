@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/wait.h"
 
 enum { CREATE_ROOM_BYTES = 1 << 20 };
 
@@ -44,7 +45,8 @@ bool replica_valid(const struct replica *r)
 {
 	return (!r->making || (r->alone && r->users == 0 && !r->dirty)) &&
 	       (r->making || r->disk) && (!r->torn || r->unclean) && (!r->lost || r->damaged) &&
-	       r->writers <= r->users && (!r->dirty || r->journaled || r->lost);
+	       r->writers <= r->users && (!r->dirty || r->journaled || r->lost) &&
+	       (r->lossy || !r->told);
 }
 
 struct replica *replica_find(struct store *s, uint64_t chunk)
@@ -96,20 +98,7 @@ void replica_close(struct store *s, struct replica *r)
 
 bool wait_changed(struct store *s, int64_t deadline_ms)
 {
-	int64_t left = deadline_ms - clock_ms();
-	struct timespec ts;
-
-	if (left <= 0)
-		return false;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += left / 1000;
-	ts.tv_nsec += left % 1000 * 1000000;
-	if (ts.tv_nsec >= 1000000000) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000;
-	}
-	pthread_cond_timedwait(&s->changed, &s->lock, &ts);
-	return true;
+	return wait_until(&s->changed, &s->lock, deadline_ms);
 }
 
 void replica_text(const struct replica *r, struct wire_have *ret)
@@ -118,7 +107,8 @@ void replica_text(const struct replica *r, struct wire_have *ret)
 				  .flags = (uint8_t)((r->unclean ? HAVE_UNCLEAN : 0) |
 						     (r->damaged ? HAVE_DAMAGED : 0) |
 						     (r->torn ? HAVE_TORN : 0) |
-						     (r->in_doubt ? HAVE_IN_DOUBT : 0))};
+						     (r->in_doubt ? HAVE_IN_DOUBT : 0) |
+						     (r->unclean && r->lossy ? HAVE_LOSSY : 0))};
 }
 
 int replica_open(struct store *s, struct replica *r, struct err *err)
@@ -343,7 +333,12 @@ int store_acquire(struct store *s, uint64_t chunk, uint32_t version, uint8_t cre
 
 	pthread_mutex_lock(&s->lock);
 	close_idle(s);
-	res = replica_wait(s, chunk, deadline_ms, &r);
+	r = replica_find(s, chunk);
+	/* It serves nobody: no need to wait for what is done to it. */
+	if (r && r->alone && r->unclean)
+		res = ERR_CHUNK_PENDING;
+	else
+		res = replica_wait(s, chunk, deadline_ms, &r);
 	if (res == ERR_NO_CHUNK && create_bits)
 		res = replica_create(s, chunk, version, create_bits, &r, err);
 	else if (res < 0)

@@ -112,15 +112,37 @@ struct store_copy {
 	char path[STORE_PATH_ROOM]; /* of no other copy */
 	unsigned disk;
 	uint64_t serial, begun; /* what came after the copy was begun is newer than it */
+	bool lossy; /* set by the caller: its source told so, in a raise that is not confirmed */
 };
 int store_copy_begin(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes,
 		     struct store_copy *ret, struct err *err);
-/* Own replica at any version, as a source of good blocks: 1, 0 none. */
-int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chunk_file *ret_file);
+/* Own replica at any version, as a source of good blocks: 1, 0 none. ret_seen: to tell later whether
+ * its content has changed since; begun is set in any case. */
+struct store_seen {
+	uint64_t changed, writes;
+	uint64_t begun; /* the store's count of changes then: store_copy.begun */
+};
+int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chunk_file *ret_file,
+	       struct store_seen *ret_seen);
 /* Puts the copy in the place of what is there. ERR_CHUNK_VERSION: that is newer, by its version or
  * because it was changed since the copy was begun. */
 int store_install(struct store *s, uint64_t chunk, uint32_t version,
 		  const struct store_copy *copy, struct err *err);
+/* Has the own replica alone, to bring it up to date in its place; from here on it is `unclean`, and the
+ * journal names it. ERR_BUSY: it is used, has changed since it was seen, or is not fit for it: a whole
+ * copy is to be made. Between begin and end the caller writes what differs into patch->file. */
+struct store_patch {
+	struct replica *replica;
+	struct chunk_file file;
+	uint32_t version; /* that it is to have */
+	bool lossy;	  /* as in store_copy */
+	bool torn;	  /* set by the caller: a write failed in the middle of a block */
+};
+int store_patch_begin(struct store *s, uint64_t chunk, uint32_t version,
+		      const struct store_seen *seen, struct store_patch *ret, struct err *err);
+/* code 0: all is written; it is synced and gets its new version. Returns code, or what failed then:
+ * it stays as one that was open at a crash. */
+int store_patch_end(struct store *s, struct store_patch *patch, int code, struct err *err);
 /* Writing a copy there ended with `code`, which may be 0. at_once: it could not even be begun. */
 void store_disk_error(struct store *s, unsigned disk, int code, bool at_once);
 const struct io *store_io(struct store *s);

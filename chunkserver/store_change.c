@@ -12,8 +12,7 @@ enum { CHECK_WAIT_MS = 1000, DELETE_WAIT_MS = 5000, INSTALL_WAIT_MS = 10000 };
 
 /* ---- changes of a replica's name or existence ---- */
 
-/* Has it alone: waits for local work to end. Lock held; let_go() ends it. */
-static int take_alone(struct store *s, uint64_t chunk, int64_t deadline_ms, struct replica **ret)
+int replica_take_alone(struct store *s, uint64_t chunk, int64_t deadline_ms, struct replica **ret)
 {
 	struct replica *r;
 	int res = replica_wait(s, chunk, deadline_ms, &r);
@@ -32,15 +31,14 @@ static int take_alone(struct store *s, uint64_t chunk, int64_t deadline_ms, stru
 	return 0;
 }
 
-static void let_go(struct store *s, struct replica *r)
+void replica_let_go(struct store *s, struct replica *r)
 {
 	r->alone = false;
 	assert(replica_valid(r));
 	pthread_cond_broadcast(&s->changed);
 }
 
-/* Writers of the old version are fenced: their uncommitted ranges end. Lock held. */
-static void end_ranges(struct replica *r)
+void replica_end_ranges(struct replica *r)
 {
 	struct range *x, *next;
 	DL_FOREACH_SAFE(r->ranges, x, next) {
@@ -101,7 +99,7 @@ static int raise_begin(struct store *s, const struct wire_chunk_raise *req, int6
 	int res;
 
 	pthread_mutex_lock(&s->lock);
-	res = take_alone(s, req->chunk, deadline_ms, &r);
+	res = replica_take_alone(s, req->chunk, deadline_ms, &r);
 	/* A first write of the old version that comes late would be acknowledged and not found. */
 	if (res == ERR_NO_CHUNK)
 		note_deleted(s, req->chunk, req->new_version - 1);
@@ -119,7 +117,10 @@ static int raise_begin(struct store *s, const struct wire_chunk_raise *req, int6
 			res = err_set(err, ERR_CHUNK_VERSION, "chunk %016llx v%u is in use",
 				      (unsigned long long)req->chunk, r->version);
 		if (res == 0)
-			end_ranges(r);
+			replica_end_ranges(r);
+		/* What was told with the raise to req->version is confirmed by now. */
+		if (res == 0 && r->told && r->told <= req->version)
+			replica_loss_known(r);
 		if (res == 0 && r->lost) {
 			/* Under the new version there is nothing here: it can be copied anew. */
 			res = err_set(err, ERR_NO_CHUNK, "chunk %016llx: its disk %s has failed",
@@ -130,7 +131,7 @@ static int raise_begin(struct store *s, const struct wire_chunk_raise *req, int6
 			replica_error(s, r, res);
 		}
 		if (res < 0 && res != ERR_NO_CHUNK)
-			let_go(s, r);
+			replica_let_go(s, r);
 	}
 	pthread_mutex_unlock(&s->lock);
 	*ret = r;
@@ -167,12 +168,14 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req,
 		res = replica_open(s, r, err); /* says which disk has failed */
 	if (res == 0) {
 		r->dirty = r->name_dirty = r->in_doubt = false;
+		ret->lossy = r->lossy;
+		r->told = r->lossy ? req->new_version : 0;
 		r->damaged = r->damaged && bad > 0;
 		/* Not settled, it is compared once more if the master forgets what it knew. */
 		r->torn = r->torn && bad > 0;
 		r->unclean = r->torn || (r->unclean && !(req->flags & RAISE_SETTLE));
 	}
-	let_go(s, r);
+	replica_let_go(s, r);
 	pthread_mutex_unlock(&s->lock);
 	FAULT_POINT(CS_RAISE_ANSWER, "");
 	return res;
@@ -186,16 +189,16 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *
 	int res;
 
 	pthread_mutex_lock(&s->lock);
-	res = take_alone(s, chunk, deadline_in(DELETE_WAIT_MS), &r);
+	res = replica_take_alone(s, chunk, deadline_in(DELETE_WAIT_MS), &r);
 	if (res == 0 && r->version > version) {
-		let_go(s, r);
+		replica_let_go(s, r);
 		res = ERR_NO_CHUNK; /* a newer one is not meant */
 	} else if (res == 0 || res == ERR_NO_CHUNK) {
 		note_deleted(s, chunk, res == 0 ? r->version : 1);
 	}
 	if (res == 0) {
 		replica_path(r, r->version, path);
-		end_ranges(r);
+		replica_end_ranges(r);
 		replica_close(s, r);
 		lost = r->lost;
 	}
@@ -212,7 +215,7 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *
 	disk_error(s, r->disk, res, "remove a chunk", true);
 	if (res < 0) {
 		err_set(err, res, "%s: %s", path, err_text(res));
-		let_go(s, r);
+		replica_let_go(s, r);
 	} else {
 		replica_forget(s, r);
 	}
@@ -275,6 +278,7 @@ int store_copy_begin(struct store *s, uint64_t chunk, uint32_t version, uint64_t
 	disk = own && !own->lost ? own->disk : NULL;
 	ret->begun = s->changes;
 	ret->serial = ++s->copies;
+	ret->lossy = false;
 	pthread_mutex_unlock(&s->lock);
 	if (!disk)
 		disk = disk_with_most_room(s, bytes);
@@ -288,21 +292,36 @@ int store_copy_begin(struct store *s, uint64_t chunk, uint32_t version, uint64_t
 	return 0;
 }
 
-int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chunk_file *ret_file)
+int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chunk_file *ret_file,
+	       struct store_seen *ret_seen)
 {
 	struct replica *r;
 	int found = 0;
 
 	pthread_mutex_lock(&s->lock);
+	*ret_seen = (struct store_seen){.begun = s->changes};
 	r = replica_find(s, chunk);
 	if (r && !r->alone && replica_open(s, r, NULL) == 0) {
 		r->users++;
 		*ret = r;
 		*ret_file = r->file;
+		ret_seen->changed = r->changed;
+		ret_seen->writes = r->writes;
 		found = 1;
 	}
 	pthread_mutex_unlock(&s->lock);
 	return found;
+}
+
+void replica_is_copy(struct store *s, struct replica *r, uint32_t version, bool lossy)
+{
+	r->version = version;
+	r->n_recent = 0; /* what the copy has in it is not known */
+	r->changed = r->raised = ++s->changes;
+	r->unclean = r->torn = r->damaged = r->in_doubt = false;
+	r->dirty = r->name_dirty = false;
+	r->lossy = lossy;
+	r->told = lossy ? version : 0;
 }
 
 /* Has the chunk's place in the table alone: a replica that is not newer, or a new entry. A copy
@@ -310,7 +329,7 @@ int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chu
 static int install_begin(struct store *s, uint64_t chunk, uint32_t version,
 			 const struct store_copy *copy, struct replica **ret, struct err *err)
 {
-	int res = take_alone(s, chunk, deadline_in(INSTALL_WAIT_MS), ret);
+	int res = replica_take_alone(s, chunk, deadline_in(INSTALL_WAIT_MS), ret);
 
 	if (res == ERR_NO_CHUNK) {
 		*ret = replica_reserve(s, chunk, version);
@@ -324,7 +343,7 @@ static int install_begin(struct store *s, uint64_t chunk, uint32_t version,
 		return 0;
 	res = err_set(err, ERR_CHUNK_VERSION, "chunk %016llx is here at v%u, newer than the copy",
 		      (unsigned long long)chunk, (*ret)->version);
-	let_go(s, *ret);
+	replica_let_go(s, *ret);
 	return res;
 }
 
@@ -357,22 +376,18 @@ int store_install(struct store *s, uint64_t chunk, uint32_t version,
 	if (res == 0 && to_disk->failed)
 		res = ERR_IO;
 	if (res == 0) {
-		end_ranges(r);
+		replica_end_ranges(r);
 		replica_close(s, r);
 		r->disk = to_disk;
-		r->version = version;
-		r->n_recent = 0; /* what the copy has in it is not known */
-		r->changed = r->raised = ++s->changes;
 		r->lost = r->io_error = r->making = false;
-		r->unclean = r->torn = r->damaged = r->in_doubt = false;
-		r->dirty = r->name_dirty = false;
+		replica_is_copy(s, r, version, copy->lossy);
 	} else {
 		err_set(err, res, "%s: %s", to, err_text(res));
 	}
 	if (r->making)
 		replica_forget(s, r);
 	else
-		let_go(s, r);
+		replica_let_go(s, r);
 	pthread_mutex_unlock(&s->lock);
 	return res;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/log.h"
+#include "common/wait.h"
 
 struct scan {
 	struct store *s;
@@ -89,6 +90,14 @@ static struct replica *renew(struct store *s, struct disk *disk, const struct jo
 	return r ? r : replica_add(s, j->chunk, j->version, disk);
 }
 
+/* A name of an older version in this life's journal: a raise has come since, and was answered. */
+static void recall_loss(struct replica *r, const struct journal_record *j)
+{
+	r->lossy = j->lossy;
+	r->told = r->lossy && j->in_this_life && (j->told || j->version < r->version) ? r->version
+										      : 0;
+}
+
 /* After an unclean stop: what the journal names is read again. */
 static void recover(struct store *s, struct disk *disk, const struct journal_names *names)
 {
@@ -97,18 +106,22 @@ static void recover(struct store *s, struct disk *disk, const struct journal_nam
 		struct replica *r = renew(s, disk, &names->items[i], &renewed);
 		struct err err = {0};
 		uint32_t bad = 0;
+		if (r && r->unclean && r->disk == disk)
+			recall_loss(r, &names->items[i]); /* the last one counts */
 		if (!r || r->unclean)
 			continue;
 		r->unclean = true;
 		r->dirty = r->journaled = r->name_dirty = true;
+		recall_loss(r, &names->items[i]);
 		/* Data and checksum do not change in one step: what does not verify now was being
 		 * written, and its neighbours were not. */
 		if (replica_open(s, r, &err) < 0 || chunk_file_verify(&r->file, &bad, &err) < 0)
 			r->damaged = true;
 		r->torn = bad > 0 || renewed;
-		log_info("chunk %016llx v%u was open at the crash%s: %u blocks do not verify%s%s",
+		log_info("chunk %016llx v%u was open at the crash%s: %u blocks do not verify%s%s%s",
 			 (unsigned long long)r->chunk, r->version,
-			 renewed ? ", and is made anew" : "", bad, err.text[0] ? ": " : "",
+			 renewed ? ", and is made anew" : "", bad,
+			 r->lossy ? "; the page cache was lost" : "", err.text[0] ? ": " : "",
 			 err.text);
 	}
 }
@@ -185,17 +198,14 @@ static int open_disks(struct store *s, const struct store_options *o, struct err
 int store_open(const struct store_options *options, struct store **ret, struct err *err)
 {
 	struct store *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
 	int r = 0;
 
-	if (!s)
+	if (!s || wait_cond_init(&s->changed) < 0) {
+		free(s);
 		return err_set(err, ERR_NOMEM, "out of memory");
+	}
 	s->o = *options;
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->changed, &attr);
-	pthread_condattr_destroy(&attr);
 	s->disks = calloc(options->n_dirs, sizeof(*s->disks));
 	if (!s->disks)
 		r = err_set(err, ERR_NOMEM, "out of memory");

@@ -1,6 +1,7 @@
 /* The inside of the store, shared by its files: store.c (the table, and use), store_open.c (start,
  * recovery, end), store_disk.c (disks, and how they fail), store_sync.c (durability),
- * store_change.c (changes of name or existence). */
+ * store_change.c (changes of name or existence), store_patch.c (a replica that is brought up to date
+ * in its place). */
 #ifndef CAIRN_CHUNKSERVER_STORE_PRIV_H
 #define CAIRN_CHUNKSERVER_STORE_PRIV_H
 
@@ -31,6 +32,8 @@ struct recent {
  *     damaged  blocks that nobody was writing do not verify, or it cannot be read; lost: because
  *              its disk has failed, and so nobody can use it
  *     in_doubt has a write that not every member may have: no reads before a raise
+ *     lossy    unsynced bytes of it may be gone (format.h); told: the raise that told the master,
+ *              0: none yet
  *
  * Only `alone` of a change that has ended, and `users` of the last one, lead to the entry's end. */
 struct replica {
@@ -39,7 +42,8 @@ struct replica {
 	struct disk *disk; /* NULL: making */
 	struct chunk_file file; /* fd -1: not open */
 	bool making;
-	bool unclean, torn, damaged, lost, in_doubt;
+	bool unclean, torn, damaged, lost, in_doubt, lossy;
+	uint32_t told;
 	bool io_error; /* counted against its disk already */
 	bool alone;
 	unsigned users;
@@ -91,11 +95,24 @@ void replica_forget(struct store *s, struct replica *r);
 bool replica_valid(const struct replica *r);
 int replica_open(struct store *s, struct replica *r, struct err *err);
 void replica_close(struct store *s, struct replica *r);
+/* What it lost is in the master's books. */
+static inline void replica_loss_known(struct replica *r)
+{
+	r->lossy = false;
+	r->told = 0;
+}
 void replica_text(const struct replica *r, struct wire_have *ret);
 /* Finds the replica and waits until nobody has it alone. */
 int replica_wait(struct store *s, uint64_t chunk, int64_t deadline_ms, struct replica **ret);
 /* Waits on the condition until the deadline: false when it has passed. */
 bool wait_changed(struct store *s, int64_t deadline_ms);
+/* Has it alone: waits for local work to end. ERR_NO_CHUNK, ERR_CHUNK_PENDING after the deadline. */
+int replica_take_alone(struct store *s, uint64_t chunk, int64_t deadline_ms, struct replica **ret);
+void replica_let_go(struct store *s, struct replica *r);
+/* Writers of the old version are fenced: their uncommitted ranges end. */
+void replica_end_ranges(struct replica *r);
+/* It has become a copy of another one, at this version: what was known of its content is void. */
+void replica_is_copy(struct store *s, struct replica *r, uint32_t version, bool lossy);
 
 /* Something failed on a disk, or on a replica's: decides whether the disk is failed (disk.h). code
  * may be 0. Lock held. */

@@ -13,7 +13,9 @@ int store_will_write(struct store *s, struct replica *r, struct err *err)
 
 	pthread_mutex_lock(&s->lock);
 	r->writers++;
-	journaled = r->journaled;
+	/* A client knows this version, so that the raise to it, which told of a loss, is confirmed: the
+	 * journal is to say so too. */
+	journaled = r->journaled && !r->lossy;
 	version = r->version;
 	if (r->lost)
 		res = replica_open(s, r, err); /* says which disk has failed */
@@ -29,6 +31,7 @@ int store_will_write(struct store *s, struct replica *r, struct err *err)
 	if (res == 0) {
 		r->journaled = r->dirty = true;
 		r->changed = ++s->changes;
+		replica_loss_known(r);
 	} else {
 		r->writers--;
 	}
@@ -70,7 +73,8 @@ int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, s
 		res = replica_open(s, r, err); /* says which disk has failed */
 	if (res < 0) {
 		/* The kernel may drop what it could not write: not used before it is compared. */
-		r->unclean = true;
+		r->unclean = r->lossy = true;
+		r->told = 0;
 		pthread_mutex_unlock(&s->lock);
 		store_damaged(s, r, res);
 		return res;
@@ -97,7 +101,7 @@ static bool must_be_named(const struct replica *r)
 	DL_FOREACH(r->ranges, x)
 		if (x->applied)
 			return true;
-	return r->dirty || r->writers > 0 || r->unclean || r->in_doubt;
+	return r->dirty || r->writers > 0 || r->unclean || r->in_doubt || r->lossy;
 }
 
 /* The journal's next content. `journaled` follows it, so it is settled under the same lock. */
@@ -118,7 +122,8 @@ static int keep_dirty(void *arg, struct journal_names *ret)
 		if (must_be_named(r))
 			ret->items[ret->n++] = (struct journal_record){
 				.kind = JOURNAL_OPEN, .chunk = r->chunk, .version = r->version,
-				.chunk_bits = r->file.chunk_bits};
+				.chunk_bits = r->file.chunk_bits, .lossy = r->lossy,
+				.told = r->told};
 		else
 			r->journaled = false;
 	}

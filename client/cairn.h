@@ -8,7 +8,8 @@
  *
  * Coherence: a completed write, create, rename or unlink is seen by every other client at once.
  * Durability: a completed namespace operation survives the loss of any one server and power loss;
- * written data does from cairn_fsync() on.
+ * written data does from cairn_fsync() on. A session may be told to hold written data back for a second, as a
+ * kernel does for a local disk: see write_buffer_bytes.
  *
  * Two layers: inode calls (what a FUSE daemon needs; names are single components) and path calls
  * (absolute paths, "/" separated, symlinks followed as by the system call of the same name).
@@ -35,14 +36,34 @@ enum { CAIRN_ROOT = 1, CAIRN_GROUPS_MAX = 64 };
 
 struct cairn;
 
+/* For a program that has caches above libcairn. Called on a thread of libcairn, on which other clients
+ * wait: the functions return when the caller's own caches have forgotten what they had of these inodes
+ * (their attributes, and the names in them), and must not call libcairn. dropped: all that they had. */
+struct cairn_watch {
+	void *arg;
+	void (*recalled)(void *arg, const uint64_t *inodes, unsigned n);
+	void (*dropped)(void *arg);
+};
+
 struct cairn_options {
 	const char *masters;   /* "host:port[,host:port...]"; required */
-	const char *key_file;  /* the cluster's shared key; required */
+	/* Who we are; required: a directory as `cairn ca issue` makes it (TLS), or the file of the
+	 * cluster's shared key, which encrypts nothing. */
+	const char *credentials;
+	bool allow_plaintext;  /* a shared key is refused beyond loopback without this */
 	const char *name;      /* shown in the servers' logs; NULL: program and pid */
 	int64_t timeout_ms;    /* limit of every operation; 0: 30,000 */
 	int64_t connect_ms;    /* limit of one connection attempt; 0: 1,500 */
 	int64_t readahead_bytes; /* per sequential stream; 0: 8 MiB; negative: none */
+	/* Writes that may be held back under a lease (needs `cache`), bytes of all files together (0 or
+	 * negative: none), and for how long (0: 1,000). */
+	int64_t write_buffer_bytes, write_buffer_ms;
+	bool cache; /* answer from memory, under leases of the master: for long-lived sessions */
+	const struct cairn_watch *watch; /* copied; NULL: none */
+	int atime; /* CAIRN_ATIME_: whether reads set the time of the last access */
 };
+/* RELATIVE: when it is not later than the last change, or a day old (mount(8), relatime). */
+enum { CAIRN_ATIME_NONE = 0, CAIRN_ATIME_RELATIVE = 1, CAIRN_ATIME_STRICT = 2 };
 
 /* Connects and opens a session. On failure *ret is NULL and errbuf (may be NULL) holds a line
  * that names the master and the reason. */
@@ -79,6 +100,9 @@ struct cairn_attr {
 	struct timespec atime, mtime, ctime, btime;
 	uint64_t change; /* grows with every change of data or attributes */
 	uint64_t parent; /* of a directory: its `..` */
+	/* For how many ms from the call on the attributes, and the name by which it was found, stay as
+	 * they are unless the watch (cairn_options) is told otherwise; 0: no promise. */
+	int64_t attr_ms, name_ms;
 };
 
 /* What cairn_setattr sets. */
@@ -92,13 +116,18 @@ CAIRN_API void cairn_attr_to_stat(const struct cairn_attr *attr, struct stat *re
 
 /* ---- inode calls: cred first, names are single components of 1..255 bytes ---- */
 
+/* On -ENOENT *ret is empty but for name_ms. */
 CAIRN_API int cairn_lookup(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 			   const char *name, struct cairn_attr *ret);
+/* Of what this session removed itself, too (nlink 0), for a while. */
 CAIRN_API int cairn_getattr(struct cairn *fs, uint64_t inode, struct cairn_attr *ret);
+/* Whether what is known of the inode is leased now: it stays as it is until the watch (cairn_options) is
+ * told, or this session changes it. */
+CAIRN_API bool cairn_leased(struct cairn *fs, uint64_t inode);
 CAIRN_API int cairn_setattr(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
 			    unsigned mask, const struct cairn_attr *attr, struct cairn_attr *ret);
 /* Directory, fifo, socket, device, symlink (target) or regular file, by the type in mode. The
- * mode is used as given: apply the umask before. flags: O_EXCL as in open(2): without it an
+ * umask of cred counts, unless the directory has a default access control list. flags: O_EXCL as in open(2): without it an
  * existing regular file is answered when a regular file was asked for; others are -EEXIST. */
 CAIRN_API int cairn_make(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 			 const char *name, uint32_t mode, uint64_t rdev, const char *target,
@@ -108,7 +137,7 @@ CAIRN_API int cairn_link_inode(struct cairn *fs, const struct cairn_cred *cred, 
 /* dir: rmdir instead of unlink. A file that this session has open lives on until its close. */
 CAIRN_API int cairn_unlink_at(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 			      const char *name, bool dir);
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2). */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT of renameat2(2). */
 CAIRN_API int cairn_rename_at(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 			      const char *name, uint64_t new_parent, const char *new_name,
 			      unsigned flags);
@@ -123,7 +152,20 @@ typedef int (*cairn_dirent_fn)(void *arg, const char *name, uint64_t cookie,
 CAIRN_API int cairn_readdir(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
 			    uint64_t cookie, cairn_dirent_fn fn, void *arg);
 
-/* As getxattr(2) and friends: bytes 0 asks for the size. flags: XATTR_CREATE, XATTR_REPLACE. */
+/* Some of the entries behind `cookie`, from memory where they are known: at least one unless nothing
+ * follows. Of attr only the inode and the type in mode. attrs: attributes are fetched too where many are
+ * not known, for cairn_known. Returns 1 when nothing follows those given, 0 otherwise. */
+CAIRN_API int cairn_list(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
+			 uint64_t cookie, bool attrs, cairn_dirent_fn fn, void *arg);
+/* What cairn_lookup would find, if that is known here under a lease: nobody is asked. */
+CAIRN_API bool cairn_known(struct cairn *fs, uint64_t parent, const char *name,
+			   struct cairn_attr *ret);
+/* The same for cairn_getattr. */
+CAIRN_API bool cairn_known_inode(struct cairn *fs, uint64_t inode, struct cairn_attr *ret);
+
+/* As getxattr(2) and friends: bytes 0 asks for the size. flags: XATTR_CREATE, XATTR_REPLACE. Access
+ * control lists are system.posix_acl_access and _default, in the kernel's form; the mode follows
+ * them, they follow the mode. */
 CAIRN_API ssize_t cairn_getxattr_inode(struct cairn *fs, uint64_t inode, const char *name,
 				       void *buf, size_t bytes);
 CAIRN_API ssize_t cairn_listxattr_inode(struct cairn *fs, uint64_t inode, char *buf, size_t bytes);
@@ -135,32 +177,129 @@ CAIRN_API int cairn_removexattr_inode(struct cairn *fs, const struct cairn_cred 
 struct cairn_statfs {
 	uint64_t total_bytes, free_bytes; /* raw bytes divided by the number of copies */
 	uint64_t inodes;
+	uint64_t inodes_max; /* 0: no limit */
 };
+/* Of the cluster, whatever quotas there are. */
 CAIRN_API int cairn_statfs(struct cairn *fs, struct cairn_statfs *ret);
+/* Of the quotas that the inode is counted in, where they are tighter. */
+CAIRN_API int cairn_statfs_at(struct cairn *fs, uint64_t inode, struct cairn_statfs *ret);
+
+/* ---- quotas of directories ---- */
+
+/* Limits for all that lies in a directory: bytes of blocks and inodes; 0: none. A change that goes
+ * beyond them is -EDQUOT. What is in it already is counted before these return; done again, they
+ * finish what was interrupted. -ENODATA: it has no quota. */
+CAIRN_API int cairn_quota_set(struct cairn *fs, uint64_t inode, uint64_t bytes_max,
+			      uint64_t inodes_max);
+CAIRN_API int cairn_quota_remove(struct cairn *fs, uint64_t inode);
+struct cairn_quota {
+	uint32_t id;
+	uint64_t inode; /* 0: it was removed, and its content is not all counted elsewhere yet */
+	char path[4097]; /* empty: not found */
+	uint64_t bytes_max, inodes_max, bytes, inodes;
+};
+typedef int (*cairn_quota_fn)(void *arg, const struct cairn_quota *quota); /* not 0: stops */
+/* Those that an inode is counted in, the innermost first; inode 0: all. */
+CAIRN_API int cairn_quotas(struct cairn *fs, uint64_t inode, cairn_quota_fn fn, void *arg);
 
 /* ---- files ---- */
 
 struct cairn_file;
 
-/* flags: O_RDONLY, O_WRONLY, O_RDWR, O_APPEND, O_TRUNC, O_SYNC, O_DSYNC. */
+/* flags: O_RDONLY, O_WRONLY, O_RDWR, O_APPEND, O_TRUNC, O_SYNC, O_DSYNC, O_NOATIME. */
 CAIRN_API int cairn_open_inode(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
 			       int flags, struct cairn_file **ret);
 /* Creates (O_EXCL: it must be new) and opens in one round trip. */
 CAIRN_API int cairn_create_at(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 			      const char *name, uint32_t mode, int flags, struct cairn_attr *ret_attr,
 			      struct cairn_file **ret);
+/* O_TMPFILE: a new file without a name, of the kind that `parent` makes. It goes at its close
+ * unless cairn_link_inode() gave it a name. */
+CAIRN_API int cairn_tmpfile(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
+			    uint32_t mode, int flags, struct cairn_attr *ret_attr,
+			    struct cairn_file **ret);
 CAIRN_API uint64_t cairn_file_inode(const struct cairn_file *file);
+/* The file's change counter when it was opened. */
+CAIRN_API uint64_t cairn_file_change(const struct cairn_file *file);
 /* Positioned; count of bytes read: less than asked only at the end of the file. */
 CAIRN_API ssize_t cairn_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t offset);
 /* All bytes, or an error (then a prefix may have been written). With O_APPEND the offset is the
- * end of the file as the master knows it: appends of one session follow each other; of
- * two sessions that append at the same moment one may still overwrite the other. */
+ * end of the file, and what is appended by other clients meanwhile comes before or after it. */
 CAIRN_API ssize_t cairn_pwrite(struct cairn_file *file, const void *buf, size_t bytes,
 			       uint64_t offset);
+/* Appends a record exactly once, whatever fails on the way, and tells where it is: records of all
+ * clients of the file follow each other, whole and without gaps. The file need not be O_APPEND. After
+ * an error the record is not there, but for -ESTALE, -EIO and -ETIMEDOUT: then it may be, once. */
+CAIRN_API int cairn_record_append(struct cairn_file *file, const void *buf, size_t bytes,
+				  uint64_t *ret_offset);
+/* As fallocate(2): mode 0 and FALLOC_FL_KEEP_SIZE (only checks that there is room), PUNCH_HOLE with
+ * KEEP_SIZE, ZERO_RANGE with or without it; others are -EOPNOTSUPP. */
+CAIRN_API int cairn_fallocate(struct cairn_file *file, int mode, uint64_t offset, uint64_t bytes);
+/* As copy_file_range(2), both files of one session: how many bytes were copied, fewer than asked at the
+ * end of `in`, when it takes long, or when an error came later; 0 at its end. The chunkservers copy among themselves, and
+ * holes of whole chunks stay holes. -EINVAL: overlapping ranges of one file. */
+CAIRN_API ssize_t cairn_copy_range(struct cairn_file *in, uint64_t offset_in, struct cairn_file *out,
+				   uint64_t offset_out, size_t bytes);
+/* As lseek(2) with SEEK_DATA or SEEK_HOLE, to the block; -ENXIO: at or beyond the end, or no data. */
+CAIRN_API int64_t cairn_seek(struct cairn_file *file, uint64_t offset, int whence);
 /* After it returns 0, the bytes are on stable storage on every replica. */
 CAIRN_API int cairn_fsync(struct cairn_file *file);
+/* What close(2) tells: -EIO, -ENOSPC, ... once, when bytes that this file or another one of the same inode
+ * had written were lost since. Waits for nothing, unless servers are nearly full. */
+CAIRN_API int cairn_flush(struct cairn_file *file);
 CAIRN_API int cairn_ftruncate(struct cairn_file *file, uint64_t size);
+/* Closed in any case; the error is cairn_flush's. */
 CAIRN_API int cairn_close(struct cairn_file *file);
+
+/* ---- locks ---- */
+
+/* Across all clients, held by (session, owner) until they are given back, the session ends, or the
+ * owner's file is closed (cairn_unlock_owner, cairn_unlock_handle: the caller says so). RANGE:
+ * fcntl(2)'s, WHOLE: flock(2)'s; they do not see each other. */
+enum { CAIRN_LOCK_RANGE = 1, CAIRN_LOCK_WHOLE = 2 };
+enum { CAIRN_UNLOCK = 0, CAIRN_LOCK_SHARED = 1, CAIRN_LOCK_EXCLUSIVE = 2 };
+#define CAIRN_LOCK_END ((uint64_t)INT64_MAX) /* the last byte that a file can have */
+struct cairn_lock {
+	uint64_t owner;	 /* the caller's name for who holds it */
+	uint64_t handle; /* the caller's name for the open file through which it is set */
+	int kind, type;
+	uint64_t start, end; /* first and last byte; WHOLE: 0 and CAIRN_LOCK_END */
+	uint32_t pid;	     /* told to cairn_lock_test of this session, and to administrators */
+	bool no_deadlock;    /* takes no part in the search for deadlocks (OFD locks) */
+};
+/* -EAGAIN: another owner's lock is in the way; flock's old lock is gone then, as in Linux. */
+CAIRN_API int cairn_lock(struct cairn *fs, uint64_t inode, const struct cairn_lock *lock);
+/* What is in the way: ret->type CAIRN_UNLOCK: nothing. pid 0: it belongs to another session. */
+CAIRN_API int cairn_lock_test(struct cairn *fs, uint64_t inode, const struct cairn_lock *lock,
+			      struct cairn_lock *ret);
+/* An owner has closed a file: its RANGE locks go. No message where it has none. */
+CAIRN_API int cairn_unlock_owner(struct cairn *fs, uint64_t inode, uint64_t owner);
+/* An open file is closed for good: what was set through it and is still there goes. */
+CAIRN_API int cairn_unlock_handle(struct cairn *fs, uint64_t inode, uint64_t handle);
+
+/* Waiting: done(arg, r) is called once, from another thread: r 0, -EDEADLK, -EINTR (cancelled) or
+ * another negative errno. It must not call cairn_lock_wait_cancel. The wait is gone after it.
+ * new: NULL when out of memory; start: always leads to done, even after a cancel; cancel: any
+ * thread, any time before done returns. */
+struct cairn_lock_wait;
+typedef void (*cairn_lock_fn)(void *arg, int r);
+CAIRN_API struct cairn_lock_wait *cairn_lock_wait_new(struct cairn *fs, uint64_t inode,
+						      const struct cairn_lock *lock,
+						      cairn_lock_fn done, void *arg);
+CAIRN_API void cairn_lock_wait_start(struct cairn_lock_wait *wait);
+CAIRN_API void cairn_lock_wait_cancel(struct cairn_lock_wait *wait);
+/* Cancels all and returns when their done() were called; later ones are cancelled at once. */
+CAIRN_API void cairn_lock_waits_end(struct cairn *fs);
+
+struct cairn_lock_info {
+	uint64_t inode, session;
+	const char *path, *client; /* "" when not known; until fn returns */
+	bool waits; /* it is wanted, not held */
+	struct cairn_lock lock;
+};
+typedef int (*cairn_lock_info_fn)(void *arg, const struct cairn_lock_info *info);
+/* Those wanted, then those held by all clients; ends when fn returns non-zero. */
+CAIRN_API int cairn_locks(struct cairn *fs, cairn_lock_info_fn fn, void *arg);
 
 /* ---- path calls ---- */
 
@@ -227,7 +366,8 @@ struct cairn_status {
 	char cluster[40];
 	uint64_t applied, durable; /* raft indices */
 	uint64_t inodes, chunks, chunks_under_goal, chunks_pending, garbage;
-	uint32_t sessions;
+	uint32_t sessions, links; /* links: sessions that cache */
+	uint64_t leases;
 	bool held;		/* nothing is deleted that an imported state does not know */
 	uint32_t repairs, moves; /* chunks being mended, chunks being moved for balance */
 	uint64_t queue[8];	/* chunks that wait for repair and have n live copies */
@@ -240,6 +380,9 @@ CAIRN_API void cairn_status_free(struct cairn_status *status);
 /* Whether a server is to be emptied: it serves what it has until that is replaced elsewhere, and
  * gets nothing new. Done when `members` of its status is 0. -ENOENT: there is no such server. */
 CAIRN_API int cairn_server_drain(struct cairn *fs, uint32_t server, bool drain);
+/* Takes a server off the list that was drained or is lost for good. -EBUSY: it runs, or files are to
+ * have copies there still; -ENOENT. */
+CAIRN_API int cairn_server_remove(struct cairn *fs, uint32_t server);
 
 /* ---- recovery ---- */
 

@@ -198,7 +198,7 @@ static int lanes_wait(struct chunk_reader *c, int64_t wait_ms)
 	for (int i = 0; i < LANES; i++) {
 		const struct lane *l = &c->lanes[i];
 		p[i] = (struct pollfd){.fd = l->job ? l->conn->fd : -1, .events = POLLIN};
-		if (l->job && l->conn->rpos < l->conn->rend)
+		if (l->job && conn_buffered(l->conn))
 			return i;
 	}
 	if (poll(p, LANES, (int)wait_ms) <= 0)
@@ -314,6 +314,7 @@ static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
 		if (r == 0)
 			return 0;
 		c->dial_ms = PEER_DIAL_MS;
+		cache_drop_location(&c->job.fs->lease.cache, c->inode, c->loc);
 		damaged += is_damage(r);
 		if (damaged >= READ_ROUNDS_DAMAGED_MAX ||
 		    !backoff_pause(&pause, c->job.deadline_ms))

@@ -6,6 +6,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "client/locate.h"
 #include "client/pieces.h"
@@ -60,7 +62,8 @@ int chain_failed(struct cairn *fs, struct chain_faults *f, const struct location
 	char text[ERR_TEXT_MAX];
 	int r = 0;
 
-	if (code == ERR_NOMEM || code == ERR_LIMIT || code == ERR_INVAL || code == ERR_AUTH)
+	if (code == ERR_NOMEM || code == ERR_LIMIT || code == ERR_INVAL || code == ERR_AUTH ||
+	    code == ERR_SOURCE)
 		return code;
 	if (fault_due(f, loc, code)) {
 		snprintf(text, sizeof(text), "%s", err_message(err));
@@ -82,30 +85,34 @@ int chain_ack(struct conn *conn, uint16_t op, uint64_t id, const struct location
 	struct wire_header h;
 	struct wire_empty empty;
 	uint32_t named = 0;
-	int r = conn_recv(conn, &h, fields, deadline_ms, err);
+	int r = conn_recv_reply(conn, op, id, &h, fields, deadline_ms, err);
 
 	*ret_server = loc->replicas[0].server;
 	if (r < 0)
 		return r;
-	if (h.id != id || h.op != op || !(h.flags & WIRE_REPLY) || h.data_bytes > 0) {
-		conn->broken = true;
-		return err_set(err, ERR_PROTOCOL, "%s: answer to another question", conn->peer);
-	}
 	r = wire_get_reply(&h, buf_slice(fields), &empty, &named, err);
 	if (r < 0 && named)
 		*ret_server = named;
 	return r;
 }
 
+/* What one message carries. */
+struct write_piece {
+	uint32_t offset, len; /* in the chunk */
+	const uint8_t *data; /* NULL: copied */
+	size_t at;	     /* of its first byte in its part */
+	bool done;
+};
+
 struct chunk_writer {
 	struct cairn *fs;
 	const struct location *loc;
-	const uint8_t *data;
+	const struct copy_source *from; /* NULL: the pieces have data */
 	uint8_t chunk_bits;
-	struct piece pieces[PIECES_MAX];
-	bool done[PIECES_MAX];
+	struct write_piece *pieces, few[PIECES_MAX]; /* pieces: few, or on the heap */
 	unsigned n;
 	uint64_t session, seq; /* names of the pieces: seq + i */
+	uint64_t first_id;     /* of the requests: first_id + i */
 	int64_t deadline_ms;
 	struct buf fields;
 	uint32_t failed; /* the server to blame for the last failure */
@@ -113,38 +120,70 @@ struct chunk_writer {
 
 static int64_t ack_deadline(const struct chunk_writer *w)
 {
-	int64_t d = deadline_in(write_busy_ms(w->loc->n_replicas - 1));
+	int64_t d = deadline_in(write_busy_ms(w->loc->n_replicas - 1) + (w->from ? READ_BUSY_MS : 0));
 	return d < w->deadline_ms ? d : w->deadline_ms;
 }
 
-static int piece_send(struct chunk_writer *w, struct conn *conn, unsigned i, struct err *err)
+static void piece_fields(const struct chunk_writer *w, unsigned i, struct wire_write *ret)
 {
-	const struct piece *p = &w->pieces[i];
-	uint8_t sums[4 * SUMS_MAX];
-	struct wire_write req = {
-		.chunk = w->loc->id, .version = w->loc->version, .offset = p->offset,
+	*ret = (struct wire_write){
+		.chunk = w->loc->id, .version = w->loc->version, .offset = w->pieces[i].offset,
 		.flags = w->loc->flags & CHUNK_WRITTEN ? 0 : WRITE_CREATE,
 		.chunk_bits = w->chunk_bits, .token = location_token(w->loc),
 		.session = w->session, .seq = w->seq + i,
 	};
-	size_t n = crc_sums(sums, w->data + p->at, p->offset, p->len);
+	ret->n_chain = location_chain(w->loc, ret->chain);
+}
+
+/* A WRITE's fields: the data follows. */
+static int piece_put(struct chunk_writer *w, struct conn *conn, unsigned i)
+{
+	const struct write_piece *p = &w->pieces[i];
+	uint8_t sums[4 * SUMS_MAX];
+	struct wire_write req;
+
+	piece_fields(w, i, &req);
+	req.sums = slice_of(sums, 4 * crc_sums(sums, p->data, p->offset, p->len));
+	return wire_put_request(&conn->out, OP_WRITE, w->first_id + i, 0, &req, p->len);
+}
+
+static int piece_put_copy(struct chunk_writer *w, struct conn *conn, unsigned i)
+{
+	const struct write_piece *p = &w->pieces[i];
+	const struct location *from = &w->from->loc;
+	struct wire_copy req = {
+		.len = p->len, .source = from->id, .source_version = from->version,
+		.source_offset = w->from->offset + (uint32_t)p->at,
+		.source_token = location_token(from), .n_from = (uint16_t)from->n_replicas,
+	};
+
+	piece_fields(w, i, &req.to);
+	for (unsigned k = 0; k < from->n_replicas; k++)
+		req.from[k] = (struct wire_replica){.server = from->replicas[k].server,
+						    .part = from->replicas[k].part,
+						    .addr = slice_str(from->replicas[k].addr)};
+	return wire_put_request(&conn->out, OP_COPY, w->first_id + i, 0, &req, 0);
+}
+
+static int piece_send(struct chunk_writer *w, struct conn *conn, unsigned i, struct err *err)
+{
+	const struct write_piece *p = &w->pieces[i];
 	int r;
 
-	req.sums = slice_of(sums, 4 * n);
-	req.n_chain = location_chain(w->loc, req.chain);
 	buf_clear(&conn->out);
-	r = wire_put_request(&conn->out, OP_WRITE, i, 0, &req, p->len);
+	r = w->from ? piece_put_copy(w, conn, i) : piece_put(w, conn, i);
 	if (r < 0)
 		return err_set(err, r, "%s: %s", conn->peer, err_text(r));
 	FAULT_POINT(CLIENT_WRITE_SEND, "");
-	r = conn_send(conn, buf_slice(&conn->out), w->data + p->at, p->len, ack_deadline(w), err);
+	r = conn_send(conn, buf_slice(&conn->out), p->data, p->data ? p->len : 0, ack_deadline(w),
+		      err);
 	FAULT_POINT(CLIENT_WRITE_SENT, "");
 	return r;
 }
 
 static unsigned next_not_done(const struct chunk_writer *w, unsigned i)
 {
-	while (i < w->n && w->done[i])
+	while (i < w->n && w->pieces[i].done)
 		i++;
 	return i;
 }
@@ -160,7 +199,8 @@ static int send_failed(struct chunk_writer *w, struct conn *conn, bool in_flight
 	w->failed = w->loc->replicas[0].server;
 	if (!in_flight)
 		return code;
-	r = chain_ack(conn, OP_WRITE, ack, w->loc, &w->fields, clock_ms(), &server, &said);
+	r = chain_ack(conn, w->from ? OP_COPY : OP_WRITE, w->first_id + ack, w->loc, &w->fields, clock_ms(), &server,
+		      &said);
 	if (r != ERR_PEER)
 		return code;
 	w->failed = server;
@@ -187,11 +227,11 @@ static int pieces_write(struct chunk_writer *w, struct conn *conn, struct err *e
 			in_flight++;
 			continue;
 		}
-		r = chain_ack(conn, OP_WRITE, ack, w->loc, &w->fields, ack_deadline(w), &server,
-			      failed ? NULL : err);
+		r = chain_ack(conn, w->from ? OP_COPY : OP_WRITE, w->first_id + ack, w->loc, &w->fields,
+			      ack_deadline(w), &server, failed ? NULL : err);
 		in_flight--;
 		if (r == 0) {
-			w->done[ack] = true;
+			w->pieces[ack].done = true;
 		} else if (failed == 0) {
 			failed = r;
 			w->failed = server;
@@ -217,6 +257,8 @@ static int head_write(struct chunk_writer *w, bool fresh, bool *ret_stale, struc
 		w->failed = head->server;
 		return r;
 	}
+	w->first_id = conn->next_id;
+	conn->next_id += w->n;
 	r = pieces_write(w, conn, err);
 	broken = conn_broken(conn);
 	peers_put(peers, conn);
@@ -250,27 +292,68 @@ static void keep_done(struct chunk_writer *w, uint64_t id, uint64_t new_id, uint
 {
 	if (id == new_id && since == new_since)
 		return;
-	memset(w->done, 0, sizeof(w->done));
+	for (unsigned i = 0; i < w->n; i++)
+		w->pieces[i].done = false;
 	w->seq = session_number_writes(&w->fs->session, w->n, &w->session);
 }
 
-int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t offset,
-		uint32_t len, const uint8_t *data, struct location *ret_loc, uint64_t *ret_since,
-		int64_t deadline_ms, struct err *err)
+static bool any_done(const struct chunk_writer *w)
 {
-	struct chunk_writer w = {.fs = fs, .loc = ret_loc, .data = data,
+	for (unsigned i = 0; i < w->n; i++)
+		if (w->pieces[i].done)
+			return true;
+	return false;
+}
+
+/* Cuts the parts into messages. False: out of memory. */
+static bool pieces_make(struct chunk_writer *w, const struct chunk_part *parts, unsigned n)
+{
+	struct piece cut[PIECES_MAX];
+	unsigned room = PIECES_MAX;
+
+	w->pieces = w->few;
+	for (unsigned i = 0; i < n; i++) {
+		unsigned k = pieces_split(cut, parts[i].offset, parts[i].len);
+		if (w->n + k > room) {
+			/* Each part has one piece, and one more for each DATA_BYTES_MAX of the chunk. */
+			room = n + PIECES_MAX;
+			w->pieces = calloc(room, sizeof(*w->pieces));
+			if (!w->pieces)
+				return false;
+			memcpy(w->pieces, w->few, w->n * sizeof(*w->pieces));
+		}
+		for (unsigned j = 0; j < k; j++)
+			w->pieces[w->n++] = (struct write_piece){
+				.offset = cut[j].offset, .len = cut[j].len,
+				.data = parts[i].data ? parts[i].data + cut[j].at : NULL,
+				.at = cut[j].at};
+	}
+	return true;
+}
+
+/* The parts' data, or `from`. */
+static int chunk_put(struct cairn *fs, struct inode *inode, uint64_t index,
+		     const struct chunk_part *parts, unsigned n, const struct copy_source *from,
+		     struct location *ret_loc, uint64_t *ret_since, int64_t deadline_ms,
+		     struct err *err)
+{
+	struct chunk_writer w = {.fs = fs, .loc = ret_loc, .from = from,
 				 .chunk_bits = inode->chunk_bits};
 	struct chain_faults faults;
 	struct err failure = {0};
 	uint64_t since = 0, id = 0;
+	uint32_t first = 0; /* the lowest version of that chunk at which a piece was done */
 	int r, code;
 
 	chain_faults_init(&faults, deadline_ms);
 	w.deadline_ms = faults.give_up_ms;
-	w.n = pieces_split(w.pieces, offset, len);
-	inode_dirty_mark(inode, index);
+	if (!pieces_make(&w, parts, n))
+		return err_set(err, ERR_NOMEM, "out of memory");
 	for (;;) {
 		uint64_t now_since;
+		r = lease_write_check(&fs->lease, inode->number, faults.give_up_ms, err);
+		if (r < 0)
+			break;
 		r = locate_for_write(fs, inode, index, ret_loc, &now_since, faults.give_up_ms, err);
 		if ((is_soft(r) || r == ERR_NO_SERVERS) &&
 		    backoff_pause(&faults.pause, faults.give_up_ms))
@@ -278,11 +361,18 @@ int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t 
 		if (r < 0)
 			break;
 		keep_done(&w, id, ret_loc->id, since, now_since);
+		if (!any_done(&w))
+			first = 0;
 		id = ret_loc->id;
 		since = now_since;
 		code = chunk_write_at(&w, inode->number, &failure);
+		if (first == 0 && any_done(&w))
+			first = ret_loc->version;
 		if (code == 0)
 			break;
+		/* A server that does not know COPY is not at fault. */
+		if (from && code == ERR_PROTOCOL)
+			code = ERR_SOURCE;
 		inode_location_drop(inode, ret_loc);
 		r = chain_failed(fs, &faults, ret_loc, code, w.failed, &failure);
 		if (r < 0)
@@ -292,7 +382,28 @@ int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t 
 	if (r < 0 && failure.code)
 		*err = failure;
 	buf_release(&w.fields);
+	if (w.pieces != w.few)
+		free(w.pieces);
+	/* Not before: a sync of another thread meanwhile did not have it all. */
+	if (first)
+		inode_dirty_mark(inode, index, id, first);
 	if (r == 0)
 		*ret_since = since;
 	return r;
+}
+
+int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index,
+		const struct chunk_part *parts, unsigned n, struct location *ret_loc,
+		uint64_t *ret_since, int64_t deadline_ms, struct err *err)
+{
+	return chunk_put(fs, inode, index, parts, n, NULL, ret_loc, ret_since, deadline_ms, err);
+}
+
+int chunk_copy(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t offset, uint32_t len,
+	       const struct copy_source *from, struct location *ret_loc, uint64_t *ret_since,
+	       int64_t deadline_ms, struct err *err)
+{
+	struct chunk_part part = {.offset = offset, .len = len};
+
+	return chunk_put(fs, inode, index, &part, 1, from, ret_loc, ret_since, deadline_ms, err);
 }

@@ -33,11 +33,28 @@ int chain_failed(struct cairn *fs, struct chain_faults *f, const struct location
 int chain_ack(struct conn *conn, uint16_t op, uint64_t id, const struct location *loc,
 	      struct buf *fields, int64_t deadline_ms, uint32_t *ret_server, struct err *err);
 
-/* Writes [offset, offset+len) of the chunk at `index`, through whatever failures the servers have,
- * until every replica has it or the deadline. *ret_loc: where it is now; *ret_since: see
- * client/inode.h. The chunk is marked dirty. */
-int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t offset,
-		uint32_t len, const uint8_t *data, struct location *ret_loc, uint64_t *ret_since,
-		int64_t deadline_ms, struct err *err);
+/* Bytes for one chunk. */
+struct chunk_part {
+	uint32_t offset, len; /* in the chunk */
+	const uint8_t *data;
+};
+
+/* Writes n parts of the chunk at `index`, which do not overlap, through whatever failures the servers
+ * have, until every replica has them or the deadline. *ret_loc: where it is now; *ret_since: see
+ * client/inode.h. The chunk is marked dirty. Only between lease_write_begin and lease_write_end. */
+int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index,
+		const struct chunk_part *parts, unsigned n, struct location *ret_loc,
+		uint64_t *ret_since, int64_t deadline_ms, struct err *err);
+
+/* Where bytes are copied from: they begin at `offset` of the chunk. */
+struct copy_source {
+	struct location loc;
+	uint32_t offset;
+};
+/* As chunk_write, but the chunk's head gets the bytes from the source's servers. ERR_SOURCE: it cannot;
+ * any part of the range may have been written all the same. */
+int chunk_copy(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t offset, uint32_t len,
+	       const struct copy_source *from, struct location *ret_loc, uint64_t *ret_since,
+	       int64_t deadline_ms, struct err *err);
 
 #endif

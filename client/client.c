@@ -55,6 +55,14 @@ void client_attr(const struct wire_attr *from, struct cairn_attr *ret)
 	};
 }
 
+void client_held(struct cairn *fs, struct cairn_attr *attr, const struct held *held)
+{
+	int64_t left = held->attr || held->name ? cache_left_ms(&fs->lease.cache) : 0;
+
+	attr->attr_ms = held->attr ? left : 0;
+	attr->name_ms = held->name ? left : 0;
+}
+
 void cairn_attr_to_stat(const struct cairn_attr *attr, struct stat *ret)
 {
 	memset(ret, 0, sizeof(*ret));
@@ -84,6 +92,7 @@ static void options_take(struct cairn *fs, const struct cairn_options *o)
 				      ? 0
 				      : or_default(o->readahead_bytes,
 						   CLIENT_READAHEAD_DEFAULT);
+	fs->atime = o->atime;
 	if (o->name)
 		snprintf(fs->name, sizeof(fs->name), "%s", o->name);
 	else
@@ -91,34 +100,67 @@ static void options_take(struct cairn *fs, const struct cairn_options *o)
 			 (int)getpid());
 }
 
+static int connect_leases(struct cairn *fs, const struct cairn_options *o, struct err *err)
+{
+	int r = session_open(&fs->session, &fs->master, o->cache, client_deadline(fs), err);
+
+	if (r < 0)
+		return r;
+	fs->inodes.closed = lease_closed;
+	fs->inodes.closed_arg = &fs->lease;
+	r = lease_init(&fs->lease, &fs->session, &fs->master, &fs->inodes, o->cache, o->watch,
+		       writeback_kick, &fs->writeback, err);
+	if (r < 0)
+		session_close(&fs->session);
+	return r;
+}
+
+static int connect_pools(struct cairn *fs, const struct cairn_options *o, struct err *err)
+{
+	size_t hold = (size_t)or_default(o->write_buffer_bytes, 0);
+	int r = readahead_pool_init(&fs->readahead, fs);
+
+	if (r < 0)
+		return r;
+	r = writeback_init(&fs->writeback, fs, hold,
+			   or_default(o->write_buffer_ms, WRITEBACK_DEFAULT_MS));
+	if (r == 0) {
+		r = connect_leases(fs, o, err);
+		if (r < 0)
+			writeback_release(&fs->writeback);
+	}
+	if (r < 0)
+		readahead_pool_release(&fs->readahead);
+	return r;
+}
+
 static int connect_session(struct cairn *fs, const struct cairn_options *o, struct err *err)
 {
 	int64_t connect_ms = or_default(o->connect_ms, CLIENT_CONNECT_DEFAULT_MS);
 	int r;
 
-	if (!o->masters || !o->key_file)
-		return err_set(err, ERR_INVAL, "masters and key_file must be given");
-	r = auth_key_load(o->key_file, &fs->key, err);
-	if (r < 0)
-		return r;
+	if (!o->masters || !o->credentials)
+		return err_set(err, ERR_INVAL, "masters and credentials must be given");
 	options_take(fs, o);
-	r = master_init(&fs->master, o->masters, &fs->key, fs->name, connect_ms, err);
+	r = cred_load(&fs->cred, o->credentials, NULL, CRED_ROLES_CLIENT, fs->name, err);
 	if (r < 0)
 		return r;
-	r = readahead_pool_init(&fs->readahead, fs);
-	if (r == 0) {
-		r = session_open(&fs->session, &fs->master, client_deadline(fs), err);
-		if (r < 0)
-			readahead_pool_release(&fs->readahead);
-	}
+	fs->cred.allow_plaintext = o->allow_plaintext;
+	r = master_init(&fs->master, o->masters, &fs->cred, connect_ms, err);
+	if (r < 0)
+		return r;
+	inodes_init(&fs->inodes);
+	r = connect_pools(fs, o, err);
 	if (r < 0) {
+		inodes_release(&fs->inodes);
 		master_release(&fs->master);
 		return r;
 	}
 	fs->salt = fs->session.id;
-	peers_init(&fs->peers, &fs->key, fs->name, connect_ms);
+	peers_init(&fs->peers, &fs->cred, connect_ms);
 	hedge_init(&fs->hedge);
-	inodes_init(&fs->inodes);
+	gone_init(&fs->gone);
+	locks_init(&fs->locks);
 	pthread_mutex_init(&fs->files_lock, NULL);
 	return 0;
 }
@@ -133,7 +175,7 @@ int cairn_connect(const struct cairn_options *options, struct cairn **ret, char 
 	*ret = NULL;
 	if (r < 0) {
 		if (fs)
-			auth_key_clear(&fs->key);
+			cred_release(&fs->cred);
 		free(fs);
 		r = (int)result(r, &err);
 		if (errbuf && errbuf_bytes > 0)
@@ -153,18 +195,24 @@ void cairn_disconnect(struct cairn *fs)
 {
 	if (!fs)
 		return;
+	writeback_stop(&fs->writeback, fs->master.end_ms ? fs->master.end_ms : client_deadline(fs));
 	if (!fs->master.end_ms)
 		master_end(&fs->master, deadline_in(CLIENT_DISCONNECT_MS));
 	/* No call is in progress any more: the list is ours. */
 	while (fs->files)
 		handle_close(fs->files, NULL);
 	readahead_pool_release(&fs->readahead);
+	locks_release(&fs->locks);
+	lease_stop(&fs->lease);
 	session_close(&fs->session);
 	peers_release(&fs->peers);
 	hedge_release(&fs->hedge);
+	lease_release(&fs->lease);
+	writeback_release(&fs->writeback);
 	inodes_release(&fs->inodes);
+	gone_release(&fs->gone);
 	master_release(&fs->master);
 	pthread_mutex_destroy(&fs->files_lock);
-	auth_key_clear(&fs->key);
+	cred_release(&fs->cred);
 	free(fs);
 }

@@ -2,12 +2,19 @@
 #ifndef CAIRN_CLIENT_CLIENT_H
 #define CAIRN_CLIENT_CLIENT_H
 
+#include <stdatomic.h>
+
 #include "client/cairn.h"
+#include "client/extents.h"
+#include "client/gone.h"
 #include "client/hedge.h"
 #include "client/inode.h"
+#include "client/lease.h"
+#include "client/lock.h"
 #include "client/peer.h"
 #include "client/readahead.h"
 #include "client/session.h"
+#include "client/writeback.h"
 #include "common/waits.h"
 
 enum {
@@ -17,16 +24,21 @@ enum {
 };
 
 struct cairn {
-	struct auth_key key;
+	struct cred cred;
 	char name[64];
 	int64_t timeout_ms;
 	int64_t readahead_bytes; /* 0: none */
+	int atime; /* CAIRN_ATIME_ */
 	uint64_t salt; /* differs between sessions: where each begins among replicas */
 	struct master master;
 	struct session session;
 	struct peers peers;
 	struct hedge hedge;
 	struct inodes inodes;
+	struct gone gone;
+	struct lease lease;
+	struct locks locks;
+	struct writeback writeback;
 	struct readahead_pool readahead;
 	pthread_mutex_t files_lock; /* protects files and their links */
 	struct cairn_file *files;   /* all that are open */
@@ -36,6 +48,8 @@ struct cairn_file {
 	struct cairn *fs;
 	struct inode *inode;
 	int flags; /* of open(2) */
+	uint64_t change; /* of the file when it was opened */
+	atomic_uint losses; /* of its inode's, that it was told of */
 	struct readahead readahead;
 	struct cairn_file *next, *prev; /* protected by fs->files_lock */
 };
@@ -43,25 +57,44 @@ struct cairn_file {
 /* The deadline of an operation that begins now. */
 int64_t client_deadline(const struct cairn *fs);
 
+/* ---- atime.c ---- */
+
+/* `attr` was right when the inode was read: sets its time of access if the session's policy wants
+ * that. What goes wrong is not told: the read was well. */
+void atime_read(struct cairn *fs, const struct wire_attr *attr);
+/* The same for what was read from memory. */
+void atime_read_cached(struct cairn *fs, uint64_t inode);
+
 /* cred, or the process's own for NULL. */
 void client_cred(const struct cairn_cred *cred, struct wire_cred *ret);
 void client_attr(const struct wire_attr *from, struct cairn_attr *ret);
+/* What of an answer is in the cache: it may be used until it is recalled. */
+struct held {
+	bool attr, name;
+};
+/* Sets attr_ms and name_ms. */
+void client_held(struct cairn *fs, struct cairn_attr *attr, const struct held *held);
 
 /* ---- meta.c: the calls below cairn.h's, with codes of err.h ---- */
 
 int meta_getattr(struct cairn *fs, uint64_t inode, struct wire_attr *ret, int64_t deadline_ms,
 		 struct err *err);
+int meta_getattr_held(struct cairn *fs, uint64_t inode, struct wire_attr *ret, bool *ret_held,
+		      int64_t deadline_ms, struct err *err);
+/* held->name also with ERR_NOENT. */
+int meta_lookup_held(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
+		     struct slice name, struct wire_attr *ret, struct held *held, struct err *err);
 int meta_lookup(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 		struct slice name, struct wire_attr *ret, struct err *err);
 int meta_setattr(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode, unsigned mask,
 		 const struct cairn_attr *attr, struct wire_attr *ret, struct err *err);
-/* ret_chunk, ret_change (may be NULL): the first chunk if one was placed (id 0: none). */
+/* held, ret_chunk (may be NULL): the first chunk if one was placed (id 0: none). */
 int meta_make(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 	      struct slice name, uint32_t mode, uint64_t rdev, const char *target, unsigned flags,
 	      struct wire_attr *ret, bool *ret_existed, struct location *ret_chunk,
-	      struct err *err);
+	      struct held *held, struct err *err);
 int meta_link(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode, uint64_t parent,
-	      struct slice name, struct wire_attr *ret, struct err *err);
+	      struct slice name, struct wire_attr *ret, struct held *held, struct err *err);
 int meta_unlink(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 		struct slice name, bool dir, struct err *err);
 int meta_rename(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
@@ -79,7 +112,7 @@ int handle_open(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
 		struct cairn_file **ret, struct err *err);
 int handle_create(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 		  struct slice name, uint32_t mode, int flags, struct wire_attr *ret_attr,
-		  struct cairn_file **ret, struct err *err);
+		  struct held *ret_held, struct cairn_file **ret, struct err *err);
 int handle_close(struct cairn_file *file, struct err *err);
 
 /* ---- read.c, write.c, sync.c ---- */
@@ -92,6 +125,34 @@ ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t of
 		   struct err *err);
 ssize_t file_pwrite(struct cairn_file *file, const void *buf, size_t bytes, uint64_t offset,
 		    struct err *err);
+/* What was held back is sent, with flags (WROTE_HELD and others) and mtime of WROTE; *ret: the answer's
+ * attributes, set when something was told to the master, also before a failure. */
+int inode_write_held(struct cairn *fs, struct inode *inode, const struct extents *held,
+		     uint8_t flags, struct when mtime, struct wire_attr *ret, struct err *err);
 int file_sync(struct cairn_file *file, struct err *err);
+/* For close(2): waits for nothing unless servers are full; 0, or a loss that this file was not told of. */
+int file_flush(struct cairn_file *file, struct err *err);
+/* What is held back of it is with the servers. ERR_TIMEOUT. */
+int file_settle(struct cairn_file *file, struct err *err);
+/* 0, or a loss that this file was not told of. */
+int file_told(struct cairn_file *file, struct err *err);
+/* flags: of WROTE. WROTE_APPEND: offset is the file's end and the session may append (append.c).
+ */
+int file_write_at(struct cairn_file *file, const uint8_t *data, size_t bytes, uint64_t offset,
+		  uint8_t flags, int64_t deadline_ms, struct err *err);
+/* The same with bytes that the servers copy: within one chunk of the file. ERR_SOURCE as chunk_copy. */
+struct copy_source;
+int file_copy_at(struct cairn_file *file, const struct copy_source *from, size_t bytes,
+		 uint64_t offset, int64_t deadline_ms, struct err *err);
+/* space.c: what lies in [from, end) of the file's present size reads as zeros. Of a hole the blocks are
+ * given back. */
+int file_zero(struct cairn_file *file, uint64_t from, uint64_t end, bool hole, struct err *err);
+/* A WROTE without bytes: blocks that are set aside or given back, and, without WROTE_KEEP_SIZE, an end
+ * that the file reaches at least: it is not cut when another client has made it longer. */
+int file_tell(struct cairn_file *file, uint64_t offset, uint64_t end, uint8_t flags,
+	      int64_t deadline_ms, struct err *err);
+/* append.c: where it went is in *ret_offset. */
+int file_append(struct cairn_file *file, const uint8_t *data, size_t bytes, uint64_t *ret_offset,
+		struct err *err);
 
 #endif

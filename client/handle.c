@@ -45,12 +45,14 @@ static int file_new(struct cairn *fs, const struct wire_attr *attr, int flags, b
 	if (file) {
 		file->fs = fs;
 		file->flags = flags;
+		file->change = attr->change;
 		file->inode = inode_open(&fs->inodes, attr->inode, attr->chunk_bits, fresh);
 	}
 	if (!file || !file->inode) {
 		free(file);
 		return err_set(err, ERR_NOMEM, "out of memory");
 	}
+	file->losses = inode_losses_sample(file->inode);
 	file_link(file);
 	*ret = file;
 	return 0;
@@ -69,7 +71,7 @@ static int type_check(uint32_t mode, struct err *err)
 
 static bool truncates(int flags)
 {
-	return (flags & O_TRUNC) && (flags & O_ACCMODE) != O_RDONLY;
+	return (flags & O_TRUNC) != 0; /* with O_RDONLY too, as on Linux */
 }
 
 /* What O_TRUNC asks for. On failure the file is closed. */
@@ -78,6 +80,19 @@ static int file_truncate(struct cairn_file *file, const struct cairn_cred *cred,
 {
 	struct cairn_attr size = {.size = 0};
 	int r = meta_setattr(file->fs, cred, file->inode->number, CAIRN_SET_SIZE, &size, attr, err);
+
+	if (r < 0)
+		handle_close(file, NULL);
+	else
+		file->change = attr->change;
+	return r;
+}
+
+/* So that it lives until it is closed. On failure the file is closed. */
+static int file_lease(struct cairn_file *file, bool nameless, struct err *err)
+{
+	struct cairn *fs = file->fs;
+	int r = lease_open(&fs->lease, file->inode->number, nameless, client_deadline(fs), err);
 
 	if (r < 0)
 		handle_close(file, NULL);
@@ -95,7 +110,9 @@ int handle_open(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
 		r = type_check(attr.mode, err);
 	if (r == 0)
 		r = file_new(fs, &attr, flags, false, &file, err);
-	if (r == 0 && truncates(flags) && attr.size > 0)
+	if (r == 0)
+		r = file_lease(file, attr.nlink == 0, err);
+	if (r == 0 && truncates(flags))
 		r = file_truncate(file, cred, &attr, err);
 	if (r == 0)
 		*ret = file;
@@ -104,7 +121,7 @@ int handle_open(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
 
 int handle_create(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 		  struct slice name, uint32_t mode, int flags, struct wire_attr *ret_attr,
-		  struct cairn_file **ret, struct err *err)
+		  struct held *ret_held, struct cairn_file **ret, struct err *err)
 {
 	unsigned make_flags = flags & O_EXCL ? MAKE_EXCL : 0;
 	struct cairn_file *file;
@@ -113,10 +130,13 @@ int handle_create(struct cairn *fs, const struct cairn_cred *cred, uint64_t pare
 	bool existed;
 	int r;
 
-	if ((flags & O_ACCMODE) != O_RDONLY)
+	if ((flags & O_ACCMODE) != O_RDONLY) {
 		make_flags |= MAKE_CHUNK;
+		if (fs->writeback.limit_bytes > 0 && !lease_full(&fs->lease))
+			make_flags |= MAKE_BUFFER;
+	}
 	r = meta_make(fs, cred, parent, name, S_IFREG | (mode & 07777), 0, NULL, make_flags, &attr,
-		      &existed, &chunk, err);
+		      &existed, &chunk, ret_held, err);
 	if (r == 0)
 		r = file_new(fs, &attr, flags, !existed, &file, err);
 	if (r < 0)
@@ -124,7 +144,8 @@ int handle_create(struct cairn *fs, const struct cairn_cred *cred, uint64_t pare
 	/* The chunk that came with the creation: a small file needs no other question. */
 	if (!existed && chunk.id && chunk.n_replicas > 0)
 		inode_location_put(file->inode, &chunk, attr.change);
-	if (existed && truncates(flags) && attr.size > 0)
+	r = file_lease(file, false, err);
+	if (r == 0 && existed && truncates(flags))
 		r = file_truncate(file, cred, &attr, err);
 	if (r < 0)
 		return r;
@@ -133,18 +154,36 @@ int handle_create(struct cairn *fs, const struct cairn_cred *cred, uint64_t pare
 	return 0;
 }
 
+static int handle_tmpfile(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
+			  uint32_t mode, int flags, struct wire_attr *ret_attr,
+			  struct cairn_file **ret, struct err *err)
+{
+	struct cairn_file *file;
+	struct held held;
+	int r = meta_make(fs, cred, parent, (struct slice){0}, S_IFREG | (mode & 07777), 0, NULL,
+			  MAKE_EXCL | MAKE_TMPFILE, ret_attr, NULL, NULL, &held, err);
+
+	if (r == 0)
+		r = file_new(fs, ret_attr, flags, true, &file, err);
+	if (r < 0)
+		return r;
+	inode_hold(&fs->inodes, file->inode, false); /* it may get a name */
+	*ret = file;
+	return 0;
+}
+
 int handle_close(struct cairn_file *file, struct err *err)
 {
 	struct cairn *fs = file->fs;
 	uint64_t number = file->inode->number;
-	int r = 0;
+	int r = 0, told = file_told(file, err);
 
 	file_unlink(file);
 	readahead_clear(&fs->readahead, &file->readahead);
 	if (inode_close(&fs->inodes, file->inode))
-		r = meta_release(fs, number, err);
+		r = meta_release(fs, number, told ? NULL : err);
 	free(file);
-	return r;
+	return told ? told : r;
 }
 
 /* ---- errno values ---- */
@@ -153,7 +192,10 @@ int cairn_open_inode(struct cairn *fs, const struct cairn_cred *cred, uint64_t i
 		     struct cairn_file **ret)
 {
 	struct err err = {0};
-	return (int)result(handle_open(fs, cred, inode, flags, ret, &err), &err);
+	int r = handle_open(fs, cred, inode, flags, ret, &err);
+
+	/* It went since its name was looked up, which may stand for another one now. */
+	return (int)result(r == ERR_NOENT ? ERR_STALE : r, &err);
 }
 
 int cairn_create_at(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
@@ -161,12 +203,33 @@ int cairn_create_at(struct cairn *fs, const struct cairn_cred *cred, uint64_t pa
 		    struct cairn_file **ret)
 {
 	struct err err = {0};
+	struct held held = {0};
 	struct wire_attr attr;
-	int r = handle_create(fs, cred, parent, slice_str(name), mode, flags, &attr, ret, &err);
+	int r = handle_create(fs, cred, parent, slice_str(name), mode, flags, &attr, &held, ret,
+			      &err);
+
+	if (r == 0 && ret_attr) {
+		client_attr(&attr, ret_attr);
+		client_held(fs, ret_attr, &held);
+	}
+	return (int)result(r, &err);
+}
+
+int cairn_tmpfile(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent, uint32_t mode,
+		  int flags, struct cairn_attr *ret_attr, struct cairn_file **ret)
+{
+	struct err err = {0};
+	struct wire_attr attr;
+	int r = handle_tmpfile(fs, cred, parent, mode, flags, &attr, ret, &err);
 
 	if (r == 0 && ret_attr)
 		client_attr(&attr, ret_attr);
 	return (int)result(r, &err);
+}
+
+uint64_t cairn_file_change(const struct cairn_file *file)
+{
+	return file->change;
 }
 
 uint64_t cairn_file_inode(const struct cairn_file *file)

@@ -133,6 +133,8 @@ int cairn_status(struct cairn *fs, struct cairn_status **ret)
 	s->chunks_pending = rep.chunks_pending;
 	s->garbage = rep.garbage;
 	s->sessions = rep.sessions;
+	s->links = rep.links;
+	s->leases = rep.leases;
 	s->held = rep.held;
 	s->repairs = rep.repairs;
 	s->moves = rep.moves;
@@ -152,6 +154,18 @@ int cairn_server_drain(struct cairn *fs, uint32_t server, bool drain)
 	struct wire_empty rep;
 	int r = master_call(&fs->master, OP_SERVER_SET, &req, &rep, &fields, client_deadline(fs),
 			    NULL, &err);
+
+	return (int)result(r, &err);
+}
+
+int cairn_server_remove(struct cairn *fs, uint32_t server)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct err err = {0};
+	struct wire_server_remove req = {.server = server};
+	struct wire_empty rep;
+	int r = master_call(&fs->master, OP_SERVER_REMOVE, &req, &rep, &fields,
+			    client_deadline(fs), NULL, &err);
 
 	return (int)result(r, &err);
 }

@@ -59,6 +59,7 @@ static struct inode *inode_new(uint64_t number, uint8_t chunk_bits)
 	}
 	inode->number = number;
 	inode->chunk_bits = chunk_bits;
+	inode->loss_seen = true;
 	pthread_mutex_init(&inode->lock, NULL);
 	return inode;
 }
@@ -139,7 +140,8 @@ static void inodes_keep_closed(struct inodes *t)
 
 bool inode_close(struct inodes *t, struct inode *inode)
 {
-	bool release = false;
+	uint64_t number = inode->number;
+	bool release, told;
 
 	pthread_mutex_lock(&t->lock);
 	assert(inode->refs > 0);
@@ -149,9 +151,13 @@ bool inode_close(struct inodes *t, struct inode *inode)
 	}
 	t->n_open--;
 	release = inode->held;
+	told = inode->told;
+	inode->told = false;
+	inode->held = false;
 	/* Nobody else has it now, so its own lock is not needed. What is wholly dirty once one was
 	 * forgotten will be so again when it is opened. */
-	if (release || (inode->n_dirty == 0 && (!inode->dirty_all || t->forgot))) {
+	if (inode->gone || (inode->n_dirty == 0 && inode->loss_seen &&
+			    (!inode->dirty_all || t->forgot))) {
 		HASH_DEL(t->by_number, inode);
 		inode_free(inode);
 	} else {
@@ -159,14 +165,53 @@ bool inode_close(struct inodes *t, struct inode *inode)
 		inodes_keep_closed(t);
 	}
 	pthread_mutex_unlock(&t->lock);
+	if (told && t->closed)
+		t->closed(t->closed_arg, number);
 	return release;
 }
 
-void inode_hold(struct inodes *t, struct inode *inode)
+void inode_hold(struct inodes *t, struct inode *inode, bool gone)
 {
 	pthread_mutex_lock(&t->lock);
 	inode->held = true;
+	inode->gone |= gone;
 	pthread_mutex_unlock(&t->lock);
+}
+
+bool inode_tell_open(struct inodes *t, uint64_t number)
+{
+	struct inode *inode;
+	bool open;
+
+	pthread_mutex_lock(&t->lock);
+	HASH_FIND(hh, t->by_number, &number, sizeof(number), inode);
+	open = inode && inode->refs > 0;
+	if (open)
+		inode->told = true;
+	pthread_mutex_unlock(&t->lock);
+	return open;
+}
+
+int inodes_tell_open(struct inodes *t, uint64_t **ret, size_t *ret_n)
+{
+	struct inode *inode, *next;
+	uint64_t *list;
+	size_t n = 0;
+
+	pthread_mutex_lock(&t->lock);
+	list = calloc(t->n_open + 1, sizeof(*list));
+	HASH_ITER(hh, t->by_number, inode, next) {
+		if (!list || inode->refs == 0)
+			continue;
+		inode->told = true;
+		list[n++] = inode->number;
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (!list)
+		return ERR_NOMEM;
+	*ret = list;
+	*ret_n = n;
+	return 0;
 }
 
 bool inode_append_begin(struct inode *inode, int64_t deadline_ms)
@@ -357,7 +402,18 @@ static bool dirty_grow(struct inode *inode)
 	return true;
 }
 
-void inode_dirty_mark(struct inode *inode, uint64_t index)
+/* A write more, to an entry that is there. */
+static void dirty_again(struct dirty *d, uint64_t mark, uint64_t chunk, uint32_t version)
+{
+	d->mark = mark;
+	if (d->chunk != chunk || version < d->version) {
+		/* Of another chunk, which is gone, nothing can be synced any more. */
+		d->chunk = chunk;
+		d->version = version;
+	}
+}
+
+void inode_dirty_mark(struct inode *inode, uint64_t index, uint64_t chunk, uint32_t version)
 {
 	size_t at;
 
@@ -365,16 +421,53 @@ void inode_dirty_mark(struct inode *inode, uint64_t index)
 	inode->mark++;
 	at = dirty_find(inode, index);
 	if (at < inode->n_dirty && inode->dirty[at].index == index) {
-		inode->dirty[at].mark = inode->mark;
+		dirty_again(&inode->dirty[at], inode->mark, chunk, version);
 	} else if (dirty_grow(inode)) {
 		memmove(inode->dirty + at + 1, inode->dirty + at,
 			(inode->n_dirty - at) * sizeof(*inode->dirty));
-		inode->dirty[at] = (struct dirty){index, inode->mark};
+		inode->dirty[at] = (struct dirty){index, inode->mark, chunk, version};
 		inode->n_dirty++;
 	} else {
 		inode->dirty_all = inode->mark;
 	}
 	pthread_mutex_unlock(&inode->lock);
+}
+
+void inode_fail(struct inode *inode, int code)
+{
+	pthread_mutex_lock(&inode->lock);
+	inode->losses++;
+	inode->loss_code = code;
+	inode->loss_seen = false;
+	pthread_mutex_unlock(&inode->lock);
+}
+
+void inode_lost(struct inode *inode)
+{
+	inode_fail(inode, ERR_IO);
+}
+
+unsigned inode_losses_sample(struct inode *inode)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&inode->lock);
+	n = inode->losses - !inode->loss_seen;
+	pthread_mutex_unlock(&inode->lock);
+	return n;
+}
+
+int inode_losses_check(struct inode *inode, atomic_uint *seen)
+{
+	int code = 0;
+
+	pthread_mutex_lock(&inode->lock);
+	if (atomic_exchange(seen, inode->losses) != inode->losses) {
+		code = inode->loss_code;
+		inode->loss_seen = true;
+	}
+	pthread_mutex_unlock(&inode->lock);
+	return code;
 }
 
 int inode_dirty_list(struct inode *inode, struct dirty **ret, size_t *ret_n, uint64_t *ret_all)

@@ -19,12 +19,19 @@
  * wrote), and beyond the last close: up to INODES_CLOSED_MAX closed inodes are kept for that.
  * When one is forgotten, `forgot` makes every file that is opened later count as wholly dirty.
  *
+ * With each goes the lowest version of the chunk at which bytes were written that are not synced.
+ * When the chunk was settled with a loss at a higher one (every server lost its power: wire_chunk),
+ * they may be gone: `losses` counts that, and fsync of every open file that has not been told of it
+ * fails once. The same for what was held back (client/writeback.h) and could not be written; if nobody
+ * has it open then, the next one who opens it is told.
+ *
  * Locks: inodes.lock protects the table, refs and held; inode.lock the rest. Neither is held
  * across I/O. */
 #ifndef CAIRN_CLIENT_INODE_H
 #define CAIRN_CLIENT_INODE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <uthash.h>
 
 #include "client/location.h"
@@ -39,6 +46,8 @@ enum {
 struct dirty {
 	uint64_t index;
 	uint64_t mark; /* of the latest write to it */
+	uint64_t chunk;	  /* its id then, and the lowest version; 0: not known */
+	uint32_t version;
 };
 
 struct cached_location;
@@ -49,6 +58,8 @@ struct inode {
 	UT_hash_handle hh;
 	unsigned refs; /* handles and calls in progress */
 	bool held;     /* lost its last name while open here: RELEASE at the last close */
+	bool gone;     /* with held: that is certain */
+	bool told;     /* the master knows that it is open: `closed` is to be called */
 	pthread_mutex_t lock; /* protects what follows */
 	pthread_cond_t append_ended;
 	bool appending;
@@ -60,6 +71,9 @@ struct inode {
 	size_t n_dirty, dirty_cap;
 	uint64_t mark;	   /* counts calls of inode_dirty_mark */
 	uint64_t dirty_all; /* 0, or the mark at which every chunk became dirty */
+	unsigned losses;   /* of bytes that were written: found by syncs, or failures of flushes */
+	int loss_code;	   /* of the latest */
+	bool loss_seen;	   /* it was told to somebody, or there is none */
 };
 
 struct inodes {
@@ -68,6 +82,9 @@ struct inodes {
 	unsigned n_open;   /* inodes with refs > 0 */
 	unsigned n_closed; /* dirty ones kept */
 	bool forgot;
+	/* Called without a lock after the last close of a `told` one; set before first use, or NULL. */
+	void (*closed)(void *arg, uint64_t number);
+	void *closed_arg;
 };
 
 void inodes_init(struct inodes *t);
@@ -82,7 +99,12 @@ struct inode *inode_find(struct inodes *t, uint64_t number);
 bool inodes_any_open(struct inodes *t);
 /* One reference less. True: it was the last one of a held inode: send RELEASE for it. */
 bool inode_close(struct inodes *t, struct inode *inode);
-void inode_hold(struct inodes *t, struct inode *inode);
+/* gone: it has no name left, for sure; else what is dirty is remembered beyond the last close. */
+void inode_hold(struct inodes *t, struct inode *inode, bool gone);
+/* Whether it is open here; if so, the master is being told now. */
+bool inode_tell_open(struct inodes *t, uint64_t number);
+/* The same for all that are: their numbers (heap, the caller frees). 0 or ERR_NOMEM. */
+int inodes_tell_open(struct inodes *t, uint64_t **ret, size_t *ret_n);
 
 /* Makes O_APPEND writes of this session follow each other. False: another one has not ended by the
  * deadline. */
@@ -108,8 +130,16 @@ void inode_written(struct inode *inode, uint64_t index, uint64_t id);
 
 /* ---- unsynced chunks ---- */
 
-/* Before a write to it is sent. */
-void inode_dirty_mark(struct inode *inode, uint64_t index);
+/* After a write that was done at that version of the chunk or, in parts, at higher ones too. */
+void inode_dirty_mark(struct inode *inode, uint64_t index, uint64_t chunk, uint32_t version);
+/* Unsynced bytes were lost, by a sync that is done: with it the chunk counts as clean. */
+void inode_lost(struct inode *inode);
+/* Bytes that were held back could not be written. */
+void inode_fail(struct inode *inode, int code);
+/* What a new handle begins with: it is told of a loss that nobody was told of. */
+unsigned inode_losses_sample(struct inode *inode);
+/* 0, or the code of the latest loss: *seen (of inode_losses_sample) is brought up to date. */
+int inode_losses_check(struct inode *inode, atomic_uint *seen);
 /* A copy of the unsynced chunks (heap, the caller frees; NULL when there are none), and whether
  * all count as such: *ret_all is 0 or what inode_clean_all wants. 0 or ERR_NOMEM. */
 int inode_dirty_list(struct inode *inode, struct dirty **ret, size_t *ret_n, uint64_t *ret_all);

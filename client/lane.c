@@ -79,8 +79,8 @@ static int piece_send(struct lane *l, unsigned i, bool stable, struct err *err)
 	int r;
 
 	buf_clear(&l->conn->out);
-	/* The id is the piece's number: replies come in the order of requests. */
-	r = wire_put_request(&l->conn->out, OP_READ, i, 0, &req, 0);
+	l->flight[at].id = l->conn->next_id++;
+	r = wire_put_request(&l->conn->out, OP_READ, l->flight[at].id, 0, &req, 0);
 	if (r < 0)
 		return err_set(err, r, "%s: %s", l->conn->peer, err_text(r));
 	if (l->n_flight == 0)
@@ -228,7 +228,7 @@ static int reply_begin(struct lane *l, struct err *err)
 
 	if (r < 0)
 		return r;
-	if (h.id != i || h.op != OP_READ || !(h.flags & WIRE_REPLY) ||
+	if (h.id != l->flight[l->first].id || h.op != OP_READ || !(h.flags & WIRE_REPLY) ||
 	    (h.status && h.data_bytes > 0)) {
 		l->conn->broken = true;
 		return err_set(err, ERR_PROTOCOL, "%s: answer to another question", l->conn->peer);

@@ -31,7 +31,12 @@ struct lane {
 	uint8_t *aside;
 	bool alone; /* nobody else writes to dest any more */
 	bool asked[PIECES_MAX];
-	struct { unsigned piece; bool stable; int64_t sent_us; } flight[READ_WINDOW + 1];
+	struct {
+		unsigned piece;
+		bool stable;
+		int64_t sent_us;
+		uint64_t id; /* of the request */
+	} flight[READ_WINDOW + 1];
 	unsigned first, n_flight; /* ring */
 	int refused;		  /* the server's failure; what is in flight is still received */
 	struct err why;

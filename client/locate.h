@@ -19,6 +19,19 @@ int locate_for_write(struct cairn *fs, struct inode *inode, uint64_t index,
 		     struct location *ret, uint64_t *ret_since, int64_t deadline_ms,
 		     struct err *err);
 
+/* What a read needs: attributes, and the locations of chunks `first` and the n-1 after it, holes
+ * included. Owner: the caller; located_release. */
+struct located {
+	struct wire_attr attr;
+	uint64_t first;
+	unsigned n;
+	struct location *chunks, one;
+};
+/* As locate_chunks, from the cache where that knows all of it. *ret must have been zeroed or released. */
+int locate_for_read(struct cairn *fs, uint64_t inode, uint64_t first, uint32_t count,
+		    struct located *ret, int64_t deadline_ms, struct err *err);
+void located_release(struct located *l);
+
 /* Tells the master (and the log) that `server` could not be used for this chunk, for `reason`; the
  * text says all of it. When writing,
  * the answer comes when the chunk's version has been raised without it. */

@@ -10,6 +10,7 @@ int location_from_wire(struct location *ret, const struct wire_chunk *chunk, str
 	ret->index = chunk->index;
 	ret->id = chunk->id;
 	ret->version = chunk->version;
+	ret->settled = chunk->settled;
 	ret->flags = chunk->flags;
 	ret->token_len = (uint8_t)chunk->token.len;
 	if (chunk->token.len > 0)

@@ -16,6 +16,7 @@ struct location {
 	uint64_t index;
 	uint64_t id; /* 0: a hole */
 	uint32_t version;
+	uint32_t settled; /* as in wire_chunk */
 	uint8_t flags; /* CHUNK_WRITTEN */
 	uint8_t token_len;
 	uint8_t token[LOCATION_TOKEN_MAX];

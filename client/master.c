@@ -31,14 +31,13 @@ static int master_parse(struct master *m, const char *list, struct err *err)
 	return m->n_addrs > 0 ? 0 : err_set(err, ERR_INVAL, "no master address given");
 }
 
-int master_init(struct master *m, const char *list, const struct auth_key *key,
-		const char *name, int64_t connect_ms, struct err *err)
+int master_init(struct master *m, const char *list, const struct cred *cred,
+		int64_t connect_ms, struct err *err)
 {
 	int r;
 
 	memset(m, 0, sizeof(*m));
-	m->key = key;
-	m->name = name;
+	m->cred = cred;
 	m->connect_ms = connect_ms;
 	r = master_parse(m, list, err);
 	if (r < 0)
@@ -176,14 +175,8 @@ static int64_t sooner(int64_t a, int64_t b)
 static int master_connect(struct master *m, const char *addr, int64_t deadline_ms,
 			  struct conn **ret, struct err *err)
 {
-	int r = conn_dial(addr, m->key, ROLE_CLIENT, m->name,
-			  sooner(deadline_in(m->connect_ms), deadline_ms), ret, err);
-
-	if (r == 0 && (*ret)->peer_role != ROLE_MASTER) {
-		conn_free(*ret);
-		r = err_set(err, ERR_WRONG_CLUSTER, "this is not a master");
-	}
-	return r;
+	return conn_dial(addr, m->cred, ROLE_MASTER, sooner(deadline_in(m->connect_ms), deadline_ms),
+			 ret, err);
 }
 
 int master_dial(struct master *m, int64_t deadline_ms, struct conn **ret, struct err *err)
@@ -234,7 +227,8 @@ enum attempt { ATTEMPT_ANSWERED, ATTEMPT_FAILED, ATTEMPT_STALE, ATTEMPT_REFUSED 
 
 static enum attempt master_attempt(struct master *m, bool fresh, uint16_t op, const void *req,
 				   void *ret, struct buf *fields, int64_t deadline_ms,
-				   char *addr, bool *unsure, int *ret_code, struct err *err)
+				   char *addr, bool *unsure, uint8_t *leased, int *ret_code,
+				   struct err *err)
 {
 	struct conn *c;
 	bool pooled, broken;
@@ -248,6 +242,8 @@ static enum attempt master_attempt(struct master *m, bool fresh, uint16_t op, co
 	*ret_code = r;
 	broken = conn_broken(c);
 	if (!broken && !master_cannot_serve(r)) {
+		*leased = c->reply_flags & (WIRE_LEASED_INODE | WIRE_LEASED_PARENT |
+					    WIRE_LEASED_WRITE | WIRE_LEASED_BUFFER);
 		master_put(m, c);
 		return ATTEMPT_ANSWERED;
 	}
@@ -260,15 +256,25 @@ static enum attempt master_attempt(struct master *m, bool fresh, uint16_t op, co
 int master_call(struct master *m, uint16_t op, const void *req, void *ret, struct buf *fields,
 		int64_t deadline_ms, bool *ret_unsure, struct err *err)
 {
+	uint8_t leased;
+
+	return master_call_leased(m, op, req, ret, fields, deadline_ms, ret_unsure, &leased, err);
+}
+
+int master_call_leased(struct master *m, uint16_t op, const void *req, void *ret,
+		       struct buf *fields, int64_t deadline_ms, bool *ret_unsure,
+		       uint8_t *ret_leased, struct err *err)
+{
 	struct backoff pause = {MASTER_BACKOFF_FIRST_MS, MASTER_BACKOFF_MAX_MS};
 	bool fresh = false, unsure = false;
 	char addr[ADDR_BYTES_MAX] = "";
 	int r;
 
+	*ret_leased = 0;
 	for (;;) {
 		int64_t limit = master_deadline(m, deadline_ms);
 		enum attempt a = master_attempt(m, fresh, op, req, ret, fields, limit, addr,
-						&unsure, &r, err);
+						&unsure, ret_leased, &r, err);
 		if (ret_unsure)
 			*ret_unsure = unsure;
 		if (a == ATTEMPT_ANSWERED)

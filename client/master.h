@@ -19,8 +19,7 @@ enum {
 };
 
 struct master {
-	const struct auth_key *key; /* not owned */
-	const char *name;	    /* not owned */
+	const struct cred *cred; /* not owned */
 	int64_t connect_ms;
 	char addrs[MASTERS_MAX][ADDR_BYTES_MAX];
 	unsigned n_addrs;
@@ -34,9 +33,9 @@ struct master {
 	unsigned current; /* the master to try first: the last one that answered */
 };
 
-/* list: "host:port[,host:port...]". ERR_INVAL with the reason. key and name must outlive it. */
-int master_init(struct master *m, const char *list, const struct auth_key *key,
-		const char *name, int64_t connect_ms, struct err *err);
+/* list: "host:port[,host:port...]". ERR_INVAL with the reason. cred must outlive it. */
+int master_init(struct master *m, const char *list, const struct cred *cred,
+		int64_t connect_ms, struct err *err);
 /* No call may be in progress. */
 void master_release(struct master *m);
 
@@ -50,6 +49,10 @@ int master_dial(struct master *m, int64_t deadline_ms, struct conn **ret, struct
  * master may have executed it. */
 int master_call(struct master *m, uint16_t op, const void *req, void *ret, struct buf *fields,
 		int64_t deadline_ms, bool *ret_unsure, struct err *err);
+/* The same. *ret_leased: WIRE_LEASED_* of the answer, be it a failure; 0 without an answer. */
+int master_call_leased(struct master *m, uint16_t op, const void *req, void *ret,
+		       struct buf *fields, int64_t deadline_ms, bool *ret_unsure,
+		       uint8_t *ret_leased, struct err *err);
 
 /* No call, present or future, lasts beyond end_ms. When that has passed already, those that wait for
  * an answer fail now. */

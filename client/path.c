@@ -86,14 +86,15 @@ static int open_create(struct cairn *fs, const char *path, int flags, mode_t mod
 	uint64_t start = CAIRN_ROOT;
 
 	for (int links = 0; links <= WALK_LINKS_MAX; links++) {
-		struct wire_attr attr;
+		struct held held;
+	struct wire_attr attr;
 		struct place p;
 		ssize_t n;
 		int r = walk_parent(fs, start, path, &p.parent, p.name, &p.slash, err);
 		if (r == ERR_BUSY || r == ERR_INVAL || (r == 0 && p.slash))
 			return err_set(err, ERR_ISDIR, "%s: is a directory", path);
 		if (r == 0)
-			r = handle_create(fs, NULL, p.parent, slice_str(p.name), mode, flags, &attr,
+			r = handle_create(fs, NULL, p.parent, slice_str(p.name), mode, flags, &attr, &held,
 					  ret, err);
 		if (r != ERR_EXIST || (flags & O_EXCL))
 			return r;
@@ -210,7 +211,7 @@ int cairn_mkdir(struct cairn *fs, const char *path, mode_t mode)
 
 	if (r == 0)
 		r = meta_make(fs, NULL, p.parent, slice_str(p.name), S_IFDIR | (mode & 07777), 0,
-			      NULL, MAKE_EXCL, &attr, NULL, NULL, &err);
+			      NULL, MAKE_EXCL, &attr, NULL, NULL, NULL, &err);
 	return (int)result(r, &err);
 }
 
@@ -223,7 +224,7 @@ int cairn_symlink(struct cairn *fs, const char *target, const char *path)
 
 	if (r == 0)
 		r = meta_make(fs, NULL, p.parent, slice_str(p.name), S_IFLNK | 0777, 0, target,
-			      MAKE_EXCL, &attr, NULL, NULL, &err);
+			      MAKE_EXCL, &attr, NULL, NULL, NULL, &err);
 	return (int)result(r, &err);
 }
 
@@ -284,7 +285,7 @@ int cairn_link(struct cairn *fs, const char *from, const char *to)
 	if (r == 0)
 		r = place_find_new(fs, to, false, &p, &err);
 	if (r == 0)
-		r = meta_link(fs, NULL, attr.inode, p.parent, slice_str(p.name), &attr, &err);
+		r = meta_link(fs, NULL, attr.inode, p.parent, slice_str(p.name), &attr, NULL, &err);
 	return (int)result(r, &err);
 }
 

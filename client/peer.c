@@ -4,6 +4,7 @@
 #include <uthash.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/waits.h"
 
 /* One for each address ever used; there are at most CHUNKSERVERS_MAX servers. */
@@ -17,10 +18,9 @@ struct peer {
 	UT_hash_handle hh;
 };
 
-void peers_init(struct peers *p, const struct auth_key *key, const char *name,
-		int64_t connect_ms)
+void peers_init(struct peers *p, const struct cred *cred, int64_t connect_ms)
 {
-	*p = (struct peers){.key = key, .name = name, .connect_ms = connect_ms};
+	*p = (struct peers){.cred = cred, .connect_ms = connect_ms};
 	pthread_mutex_init(&p->lock, NULL);
 }
 
@@ -67,6 +67,18 @@ static struct conn *peer_pop(struct peers *p, const char *addr)
 	return c;
 }
 
+static bool peer_avoided(struct peers *p, const char *addr)
+{
+	struct peer *peer;
+	bool avoided;
+
+	pthread_mutex_lock(&p->lock);
+	peer = peer_find(p, addr, false);
+	avoided = peer && peer->avoid_until_ms && deadline_left(peer->avoid_until_ms) > 0;
+	pthread_mutex_unlock(&p->lock);
+	return avoided;
+}
+
 int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_ms,
 	       struct conn **ret, bool *ret_pooled, struct err *err)
 {
@@ -83,17 +95,16 @@ int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_m
 		}
 		conn_free(c);
 	}
-	r = conn_dial(addr, p->key, ROLE_CLIENT, p->name,
-		      limit < deadline_ms ? limit : deadline_ms, &c, err);
-	if (r == 0 && c->peer_role != ROLE_CHUNKSERVER) {
-		conn_free(c);
-		r = err_set(err, ERR_WRONG_CLUSTER, "%s: this is not a chunkserver", addr);
-	}
+	r = conn_dial(addr, p->cred, ROLE_CHUNKSERVER, limit < deadline_ms ? limit : deadline_ms, &c,
+		      err);
 	if (r < 0) {
+		/* An application is told "permission denied", of whom and why only the log. */
+		if (r == ERR_AUTH && err && !peer_avoided(p, addr))
+			log_warn("chunkserver %s", err_message(err));
 		peers_mark(p, addr, false);
 		return r;
 	}
-	conn_watch(c, p->key, ROLE_CLIENT, p->name);
+	conn_watch(c);
 	*ret = c;
 	*ret_pooled = false;
 	return 0;
@@ -121,6 +132,8 @@ void peers_mark(struct peers *p, const char *addr, bool works)
 {
 	struct peer *peer;
 
+	if (!works && deadline_is_cut())
+		return; /* it had not its time */
 	pthread_mutex_lock(&p->lock);
 	peer = peer_find(p, addr, !works);
 	if (peer)

@@ -18,15 +18,13 @@ enum {
 struct peer;
 
 struct peers {
-	const struct auth_key *key; /* not owned */
-	const char *name;	    /* not owned */
+	const struct cred *cred; /* not owned */
 	int64_t connect_ms;
 	pthread_mutex_t lock; /* protects what follows */
 	struct peer *by_addr;
 };
 
-void peers_init(struct peers *p, const struct auth_key *key, const char *name,
-		int64_t connect_ms);
+void peers_init(struct peers *p, const struct cred *cred, int64_t connect_ms);
 void peers_release(struct peers *p);
 
 /* A connection to the server at addr: an idle one that is still open (*ret_pooled), or a new one

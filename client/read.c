@@ -1,5 +1,5 @@
-/* Reads. Each call asks the master for the file's attributes and chunk locations first: size and
- * `change` come from that answer, which is what makes reads coherent. */
+/* Reads. Each call finds the file's attributes and chunk locations first, in what is leased or at the
+ * master: size and `change` come from there, which is what makes reads coherent. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,41 +17,27 @@ static uint32_t chunks_touched(uint64_t offset, uint64_t bytes, unsigned chunk_b
 	return (uint32_t)(n < CHUNKS_PER_LOCATE_MAX ? n : CHUNKS_PER_LOCATE_MAX);
 }
 
-/* The location of a chunk in a LOCATE's answer; one that is not named is a hole. */
-static int location_in_reply(const struct wire_locate_reply *rep, uint64_t index,
-			     struct location *ret, struct err *err)
-{
-	for (unsigned i = 0; i < rep->n_chunks; i++)
-		if (rep->chunks[i].index == index)
-			return location_from_wire(ret, &rep->chunks[i], err);
-	*ret = (struct location){.index = index};
-	return 0;
-}
-
 /* How many of the bytes at offset one LOCATE's answer for `count` chunks tells about. */
-static size_t located_bytes(const struct wire_locate_reply *rep, uint32_t count, unsigned bits,
+static size_t located_bytes(const struct located *where, uint32_t count, unsigned bits,
 			    size_t bytes, uint64_t offset)
 {
 	uint64_t limit = ((offset >> bits) + count) << bits;
 
-	if (limit > rep->attr.size)
-		limit = rep->attr.size;
+	if (limit > where->attr.size)
+		limit = where->attr.size;
 	if (offset >= limit)
 		return 0;
 	return bytes < limit - offset ? bytes : (size_t)(limit - offset);
 }
 
 static int read_located(struct cairn *fs, uint64_t inode, unsigned bits,
-			const struct wire_locate_reply *rep, uint8_t *buf, size_t bytes,
+			const struct located *where, uint8_t *buf, size_t bytes,
 			uint64_t offset, int64_t deadline_ms, struct err *err)
 {
 	for (size_t done = 0; done < bytes;) {
 		struct span s = span_first(offset + done, bytes - done, bits);
-		struct location loc;
-		int r = location_in_reply(rep, s.index, &loc, err);
-		if (r == 0)
-			r = chunk_read(fs, inode, &loc, s.offset, s.len, buf + done, deadline_ms,
-				       err);
+		struct location loc = where->chunks[s.index - where->first];
+		int r = chunk_read(fs, inode, &loc, s.offset, s.len, buf + done, deadline_ms, err);
 		if (r < 0)
 			return r;
 		done += s.len;
@@ -62,36 +48,35 @@ static int read_located(struct cairn *fs, uint64_t inode, unsigned bits,
 ssize_t inode_read(struct cairn *fs, uint64_t inode, unsigned chunk_bits, void *buf, size_t bytes,
 		   uint64_t offset, int64_t deadline_ms, uint64_t *ret_change, struct err *err)
 {
-	_cleanup_buf_ struct buf fields = {0};
-	struct wire_locate_reply rep;
+	struct located where = {0};
 	uint32_t count = chunks_touched(offset, bytes, chunk_bits);
-	int r = locate_chunks(fs, inode, offset >> chunk_bits, count, &rep, &fields, deadline_ms,
-			      err);
+	int r = locate_for_read(fs, inode, offset >> chunk_bits, count, &where, deadline_ms, err);
 
 	if (r < 0)
 		return r;
-	bytes = located_bytes(&rep, count, chunk_bits, bytes, offset);
-	r = read_located(fs, inode, chunk_bits, &rep, buf, bytes, offset, deadline_ms, err);
-	*ret_change = rep.attr.change;
+	bytes = located_bytes(&where, count, chunk_bits, bytes, offset);
+	r = read_located(fs, inode, chunk_bits, &where, buf, bytes, offset, deadline_ms, err);
+	*ret_change = where.attr.change;
+	located_release(&where);
 	return r < 0 ? r : (ssize_t)bytes;
 }
 
 /* What was read ahead, and the gaps from the servers. */
-static int read_ahead(struct cairn_file *file, const struct wire_locate_reply *rep, uint8_t *buf,
+static int read_ahead(struct cairn_file *file, const struct located *where, uint8_t *buf,
 		      size_t bytes, uint64_t offset, int64_t deadline_ms, struct err *err)
 {
 	struct readahead_pool *pool = &file->fs->readahead;
 	struct inode *inode = file->inode;
 
 	readahead_plan(pool, &file->readahead, inode->number, inode->chunk_bits, offset, bytes,
-		       rep->attr.size);
+		       where->attr.size);
 	for (size_t done = 0; done < bytes;) {
 		size_t gap, n = readahead_take(pool, &file->readahead, offset + done, bytes - done,
-					       rep->attr.change, buf + done, &gap);
+					       where->attr.change, buf + done, &gap);
 		int r = 0;
 		if (n == 0) {
 			n = gap;
-			r = read_located(file->fs, inode->number, inode->chunk_bits, rep,
+			r = read_located(file->fs, inode->number, inode->chunk_bits, where,
 					 buf + done, n, offset + done, deadline_ms, err);
 		}
 		if (r < 0)
@@ -104,11 +89,11 @@ static int read_ahead(struct cairn_file *file, const struct wire_locate_reply *r
 ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t offset,
 		   struct err *err)
 {
-	_cleanup_buf_ struct buf fields = {0};
 	int64_t deadline = client_deadline(file->fs);
 	struct inode *inode = file->inode;
-	struct wire_locate_reply rep;
+	struct located where = {0};
 	size_t done = 0;
+	int r;
 
 	if ((file->flags & O_ACCMODE) == O_WRONLY)
 		return err_set(err, ERR_BADF, "the file is open for writing only");
@@ -118,27 +103,39 @@ ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t of
 		return err_set(err, ERR_INVAL, "offset beyond the largest file");
 	if (bytes > FILE_BYTES_MAX - offset)
 		bytes = (size_t)(FILE_BYTES_MAX - offset);
+	r = writeback_read(&file->fs->writeback, inode->number, buf, bytes, offset, &done, deadline);
+	if (r < 0)
+		return err_set(err, r, "what was written is not with the servers yet");
+	if (r == 1) {
+		if (bytes > 0 && !(file->flags & O_NOATIME))
+			atime_read_cached(file->fs, inode->number);
+		return (ssize_t)done;
+	}
+	done = 0;
 	while (done < bytes) {
 		uint64_t at = offset + done;
 		uint32_t count = chunks_touched(at, bytes - done, inode->chunk_bits);
-		int r = locate_chunks(file->fs, inode->number, at >> inode->chunk_bits, count, &rep,
-				      &fields, deadline, err);
 		uint8_t *to = (uint8_t *)buf + done;
 		size_t n;
+		r = locate_for_read(file->fs, inode->number, at >> inode->chunk_bits, count, &where,
+				    deadline, err);
 		if (r < 0)
 			return r;
-		n = located_bytes(&rep, count, inode->chunk_bits, bytes - done, at);
+		n = located_bytes(&where, count, inode->chunk_bits, bytes - done, at);
 		if (file->fs->readahead_bytes > 0)
-			r = read_ahead(file, &rep, to, n, at, deadline, err);
+			r = read_ahead(file, &where, to, n, at, deadline, err);
 		else
-			r = read_located(file->fs, inode->number, inode->chunk_bits, &rep, to, n,
+			r = read_located(file->fs, inode->number, inode->chunk_bits, &where, to, n,
 					 at, deadline, err);
+		located_release(&where);
 		if (r < 0)
 			return r;
 		done += n;
-		if (n == 0 || at + n >= rep.attr.size)
+		if (n == 0 || at + n >= where.attr.size)
 			break;
 	}
+	if (bytes > 0 && !(file->flags & O_NOATIME))
+		atime_read(file->fs, &where.attr);
 	return (ssize_t)done;
 }
 

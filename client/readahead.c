@@ -6,12 +6,14 @@
 #include "client/client.h"
 #include "client/wait.h"
 #include "common/clock.h"
+#include "common/wait.h"
 
 /*  state     in the queue  in the handle's list  data belongs to
  *  QUEUED    yes           yes                   -
  *  FETCHING  no            unless dropped        the worker
  *  READY     no            unless dropped        readers (counted in users)
  * A slot that is dropped while a worker or readers have it is freed by the last of them. */
+enum { FETCH_LOOK_MS = 1000 };
 enum slot_state { SLOT_QUEUED, SLOT_FETCHING, SLOT_READY };
 
 struct readahead_slot {
@@ -211,8 +213,8 @@ static struct readahead_slot *slot_at(struct readahead *ra, uint64_t offset, siz
 /* Waits until s (pinned) is fetched. A queued one is quicker read by the reader itself. */
 static bool slot_ready(struct readahead_pool *p, struct readahead_slot *s)
 {
-	while (s->state == SLOT_FETCHING)
-		pthread_cond_wait(&p->done, &p->lock); /* a fetch is bounded */
+	while (s->state == SLOT_FETCHING && !deadline_is_cut())
+		wait_until(&p->done, &p->lock, deadline_in(FETCH_LOOK_MS)); /* a fetch is bounded */
 	return s->state == SLOT_READY;
 }
 
@@ -268,7 +270,7 @@ int readahead_pool_init(struct readahead_pool *p, struct cairn *fs)
 	p->queue_end = &p->queue;
 	if (pthread_cond_init(&p->work, NULL) != 0)
 		return ERR_NOMEM;
-	if (pthread_cond_init(&p->done, NULL) != 0) {
+	if (wait_cond_init(&p->done) != 0) {
 		pthread_cond_destroy(&p->work);
 		return ERR_NOMEM;
 	}

@@ -30,7 +30,7 @@ static int session_ask(struct session *s, struct wire_session *ret, int64_t dead
 		       struct err *err)
 {
 	_cleanup_buf_ struct buf fields = {0};
-	struct wire_session_open req = {.name = slice_str(s->master->name)};
+	struct wire_session_open req = {.name = slice_str(s->master->cred->name), .cached = s->cached};
 	int r = session_nonce(&req.nonce, err);
 
 	if (r == 0)
@@ -64,9 +64,17 @@ static int session_ping(struct session *s, uint64_t id, int64_t deadline_ms, str
 			   err);
 }
 
-/* Replaces session `old`, of which ERR_STALE was said. 0: there is another one now. ERR_STALE:
- * the master knows `old` well, so the answer meant something else. */
-static int session_renew(struct session *s, uint64_t old, int64_t deadline_ms, struct err *err)
+uint64_t session_id(struct session *s)
+{
+	uint64_t id;
+
+	pthread_mutex_lock(&s->lock);
+	id = s->id;
+	pthread_mutex_unlock(&s->lock);
+	return id;
+}
+
+int session_renew(struct session *s, uint64_t old, int64_t deadline_ms, struct err *err)
 {
 	struct wire_session opened;
 	bool mine;
@@ -132,13 +140,15 @@ static void session_release(struct session *s)
 	pthread_mutex_destroy(&s->lock);
 }
 
-int session_open(struct session *s, struct master *master, int64_t deadline_ms, struct err *err)
+int session_open(struct session *s, struct master *master, bool cached, int64_t deadline_ms,
+		 struct err *err)
 {
 	struct wire_session opened;
 	int r;
 
 	memset(s, 0, sizeof(*s));
 	s->master = master;
+	s->cached = cached;
 	r = wait_cond_init(&s->changed);
 	if (r < 0)
 		return err_set(err, r, "out of memory");
@@ -192,6 +202,16 @@ static int session_take(struct session *s, struct wire_opid *id, int64_t deadlin
 	return r;
 }
 
+uint32_t session_ttl_ms(struct session *s)
+{
+	uint32_t ttl;
+
+	pthread_mutex_lock(&s->lock);
+	ttl = s->ttl_ms;
+	pthread_mutex_unlock(&s->lock);
+	return ttl;
+}
+
 uint64_t session_number_writes(struct session *s, unsigned n, uint64_t *ret_session)
 {
 	uint64_t first;
@@ -220,12 +240,32 @@ static void session_done(struct session *s, const struct wire_opid *id)
 int session_mutate(struct session *s, uint16_t op, void *req, struct wire_opid *id, void *ret,
 		   struct buf *fields, int64_t deadline_ms, struct err *err)
 {
+	uint8_t leased;
+	bool unsure;
+
+	return session_mutate_leased(s, op, req, id, ret, fields, deadline_ms, &leased, &unsure,
+				     err);
+}
+
+/* Whether the failure r leaves open what became, or becomes, of the operation. */
+static bool outcome_is_open(int r, bool unsure)
+{
+	return r == ERR_STALE ? unsure : r < 0 && err_to_errno(r) == EIO;
+}
+
+int session_mutate_leased(struct session *s, uint16_t op, void *req, struct wire_opid *id, void *ret,
+			  struct buf *fields, int64_t deadline_ms, uint8_t *ret_leased,
+			  bool *ret_unsure, struct err *err)
+{
+	*ret_unsure = false;
 	for (bool renewed = false;; renewed = true) {
 		bool unsure = false;
 		int r = session_take(s, id, deadline_ms, err);
 		if (r < 0)
 			return r;
-		r = master_call(s->master, op, req, ret, fields, deadline_ms, &unsure, err);
+		r = master_call_leased(s->master, op, req, ret, fields, deadline_ms, &unsure,
+				       ret_leased, err);
+		*ret_unsure = outcome_is_open(r, unsure);
 		session_done(s, id);
 		if (r != ERR_STALE || renewed)
 			return r;

@@ -13,6 +13,7 @@
 
 struct session {
 	struct master *master; /* not owned */
+	bool cached; /* it wants leases: client/lease.h */
 	pthread_t keeper;
 	bool keeper_runs;
 	pthread_mutex_t lock; /* protects what follows */
@@ -26,10 +27,20 @@ struct session {
 	bool stop;
 };
 
-/* Opens the session and starts the keep-alive thread. On failure s is released. */
-int session_open(struct session *s, struct master *master, int64_t deadline_ms, struct err *err);
+/* Opens the session and starts the keep-alive thread. cached: it will attach a link for leases. On
+ * failure s is released. */
+int session_open(struct session *s, struct master *master, bool cached, int64_t deadline_ms,
+		 struct err *err);
 /* Stops the thread and tells the master. No mutation may be in progress. */
 void session_close(struct session *s);
+
+/* The present id: it changes when the session has to be opened anew. */
+uint64_t session_id(struct session *s);
+/* How long the master keeps a session that it does not hear of. */
+uint32_t session_ttl_ms(struct session *s);
+/* Replaces session `old`, of which ERR_STALE was said. 0: there is another one now. ERR_STALE:
+ * the master knows `old` well, so the answer meant something else. */
+int session_renew(struct session *s, uint64_t old, int64_t deadline_ms, struct err *err);
 
 /* Names n pieces of writes to chunkservers: (*ret_session, the returned number and the n-1 after
  * it). Never used for anything else. */
@@ -39,5 +50,10 @@ uint64_t session_number_writes(struct session *s, unsigned n, uint64_t *ret_sess
  * filled in here). As master_call otherwise. */
 int session_mutate(struct session *s, uint16_t op, void *req, struct wire_opid *id, void *ret,
 		   struct buf *fields, int64_t deadline_ms, struct err *err);
+/* The same. *ret_leased, *ret_unsure: as master_call_leased has them; with a failure, *ret_unsure tells
+ * that it may be executed still. */
+int session_mutate_leased(struct session *s, uint16_t op, void *req, struct wire_opid *id, void *ret,
+			  struct buf *fields, int64_t deadline_ms, uint8_t *ret_leased,
+			  bool *ret_unsure, struct err *err);
 
 #endif

@@ -1,7 +1,9 @@
 /* fsync: SYNC along the chain of each chunk written since the last one. Several chunks are asked
  * at once, each on its own connection, so that the disks work in parallel; what fails then goes the
  * slow way, alone, with the same treatment of faults as a write. A chunk stays dirty until its
- * sync succeeded on every replica. */
+ * sync succeeded on every replica. One that was settled with a loss since it was written may have
+ * lost what was written; there is nothing left to sync then, and whoever has the file open is told
+ * once (client/inode.h). */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -19,6 +21,7 @@ struct sync {
 	struct dirty dirty;
 	struct location loc;
 	struct conn *conn; /* NULL: not sent */
+	uint64_t id;	   /* of the request */
 };
 
 static int64_t sooner(int64_t a, int64_t b)
@@ -40,7 +43,8 @@ static int sync_send(struct cairn *fs, struct sync *s, bool fresh, bool *ret_poo
 	FAULT_POINT(CLIENT_SYNC, "");
 	req.n_chain = location_chain(&s->loc, req.chain);
 	buf_clear(&conn->out);
-	r = wire_put_request(&conn->out, OP_SYNC, 1, 0, &req, 0);
+	s->id = conn->next_id++;
+	r = wire_put_request(&conn->out, OP_SYNC, s->id, 0, &req, 0);
 	if (r == 0)
 		r = conn_send(conn, buf_slice(&conn->out), NULL, 0, deadline_ms, err);
 	if (r < 0) {
@@ -56,7 +60,7 @@ static int sync_receive(struct cairn *fs, struct sync *s, int64_t deadline_ms,
 {
 	_cleanup_buf_ struct buf fields = {0};
 	int64_t limit = deadline_in(sync_busy_ms(s->loc.n_replicas - 1));
-	int r = chain_ack(s->conn, OP_SYNC, 1, &s->loc, &fields, sooner(limit, deadline_ms),
+	int r = chain_ack(s->conn, OP_SYNC, s->id, &s->loc, &fields, sooner(limit, deadline_ms),
 			  ret_server, err);
 
 	peers_put(&fs->peers, s->conn);
@@ -138,6 +142,14 @@ static int sync_alone(struct cairn *fs, struct inode *inode, struct sync *s, int
 	return r;
 }
 
+/* Synced at s->loc: whether all that was written was there still. */
+static void sync_done(struct inode *inode, const struct sync *s)
+{
+	if (s->loc.id == s->dirty.chunk && s->loc.settled > s->dirty.version)
+		inode_lost(inode);
+	inode_clean(inode, &s->dirty);
+}
+
 /* Up to SYNC_PARALLEL chunks: all are asked before the first answer is waited for. */
 static int sync_batch(struct cairn *fs, struct inode *inode, const struct dirty *list, size_t n,
 		      int64_t deadline_ms, struct err *err)
@@ -163,7 +175,7 @@ static int sync_batch(struct cairn *fs, struct inode *inode, const struct dirty 
 		if (r < 0)
 			r = sync_alone(fs, inode, s, deadline_ms, first ? NULL : err);
 		if (r == 0)
-			inode_clean(inode, &s->dirty);
+			sync_done(inode, s);
 		else if (first == 0)
 			first = r;
 	}
@@ -192,7 +204,7 @@ static int sync_all(struct cairn *fs, struct inode *inode, int64_t deadline_ms, 
 	uint64_t first = 0;
 
 	do {
-		struct dirty list[CHUNKS_PER_LOCATE_MAX];
+		struct dirty list[CHUNKS_PER_LOCATE_MAX] = {0};
 		size_t n = 0;
 		int r = locate_chunks(fs, inode->number, first, CHUNKS_PER_LOCATE_MAX, &rep,
 				      &fields, deadline_ms, err);
@@ -211,6 +223,15 @@ static int sync_all(struct cairn *fs, struct inode *inode, int64_t deadline_ms, 
 	return 0;
 }
 
+int file_settle(struct cairn_file *file, struct err *err)
+{
+	int r = writeback_settle(&file->fs->writeback, file->inode->number,
+				 client_deadline(file->fs));
+
+	return r == 0 ? 0 : err_set(err, r, "inode %" PRIx64 ": what was written is not with the "
+				    "servers yet", file->inode->number);
+}
+
 int file_sync(struct cairn_file *file, struct err *err)
 {
 	_cleanup_free_ struct dirty *list = NULL;
@@ -219,10 +240,14 @@ int file_sync(struct cairn_file *file, struct err *err)
 	struct err local = {0};
 	uint64_t all;
 	size_t n;
-	int r = inode_dirty_list(inode, &list, &n, &all);
+	int r, lost;
 
 	if (!err)
 		err = &local;
+	r = file_settle(file, err);
+	if (r < 0)
+		return r;
+	r = inode_dirty_list(inode, &list, &n, &all);
 	if (r < 0)
 		return err_set(err, r, "out of memory");
 	r = sync_list(file->fs, inode, list, n, deadline, err);
@@ -231,7 +256,34 @@ int file_sync(struct cairn_file *file, struct err *err)
 		if (r == 0)
 			inode_clean_all(inode, all);
 	}
-	return r;
+	lost = file_told(file, r == 0 ? err : NULL);
+	return r < 0 ? r : lost;
+}
+
+int file_told(struct cairn_file *file, struct err *err)
+{
+	int code = inode_losses_check(file->inode, &file->losses);
+
+	if (code < 0)
+		return err_set(err, code, "inode %" PRIx64 ": bytes that were written and not synced "
+			       "were lost (every server of them lost its power, or none could take "
+			       "them)", file->inode->number);
+	return 0;
+}
+
+int file_flush(struct cairn_file *file, struct err *err)
+{
+	struct cairn *fs = file->fs;
+
+	if (lease_full(&fs->lease))
+		writeback_settle(&fs->writeback, file->inode->number, client_deadline(fs));
+	return file_told(file, err);
+}
+
+int cairn_flush(struct cairn_file *file)
+{
+	struct err err = {0};
+	return (int)result(file_flush(file, &err), &err);
 }
 
 int cairn_fsync(struct cairn_file *file)

@@ -142,19 +142,19 @@ static int auth_fail(struct auth *a, struct err *err, int code, const char *why)
 	return err_set(err, code, "%s", why);
 }
 
-int auth_connect(struct auth *a, const struct auth_key *key, uint16_t role, const char *name,
-		 struct buf *out, struct err *err)
+static int auth_begin(struct auth *a, const char *name, struct buf *out, struct err *err)
 {
-	struct wire_hello hello = {.role = role, .compat = WIRE_COMPAT, .incompat = WIRE_INCOMPAT,
+	struct wire_hello hello = {.role = a->role, .compat = WIRE_COMPAT, .incompat = WIRE_INCOMPAT,
 				   .name = slice_str(name)};
 	int r;
 
-	*a = (struct auth){.key = key, .state = AUTH_START, .role = role};
 	if (hello.name.len >= sizeof(a->peer_name))
 		hello.name.len = sizeof(a->peer_name) - 1;
-	if (RAND_bytes(a->nonce, sizeof(a->nonce)) != 1)
-		return auth_fail(a, err, ERR_IO, "no random bytes");
-	hello.nonce = slice_of(a->nonce, sizeof(a->nonce));
+	if (a->key) {
+		if (RAND_bytes(a->nonce, sizeof(a->nonce)) != 1)
+			return auth_fail(a, err, ERR_IO, "no random bytes");
+		hello.nonce = slice_of(a->nonce, sizeof(a->nonce));
+	}
 	wire_hello_put(&a->transcript, &hello);
 	r = buf_status(&a->transcript);
 	if (r == 0)
@@ -165,9 +165,36 @@ int auth_connect(struct auth *a, const struct auth_key *key, uint16_t role, cons
 	return 0;
 }
 
+int auth_connect(struct auth *a, const struct auth_key *key, uint16_t role, const char *name,
+		 struct buf *out, struct err *err)
+{
+	*a = (struct auth){.key = key, .state = AUTH_START, .role = role};
+	return auth_begin(a, name, out, err);
+}
+
+int auth_connect_certified(struct auth *a, uint16_t role, const char *name, uint16_t peer_role,
+			   struct buf *out, struct err *err)
+{
+	*a = (struct auth){.certified_role = peer_role, .state = AUTH_START, .role = role};
+	return auth_begin(a, name, out, err);
+}
+
 void auth_accept(struct auth *a, const struct auth_key *key, uint16_t role)
 {
 	*a = (struct auth){.key = key, .state = AUTH_WAIT_HELLO, .role = role};
+}
+
+void auth_accept_certified(struct auth *a, uint16_t role, uint16_t peer_role)
+{
+	*a = (struct auth){.certified_role = peer_role, .state = AUTH_WAIT_HELLO, .role = role};
+}
+
+/* The peer says of itself what its certificate says; a role of 0 is nobody's. */
+static int auth_check_certified(struct auth *a, struct err *err)
+{
+	if (a->certified_role == 0 || a->peer_role != a->certified_role)
+		return auth_fail(a, err, ERR_AUTH, "its certificate is for another role");
+	return 0;
 }
 
 static void auth_keep_name(struct auth *a, struct slice name)
@@ -177,23 +204,31 @@ static void auth_keep_name(struct auth *a, struct slice name)
 	a->peer_name[n] = '\0';
 }
 
-static int auth_on_hello(struct auth *a, const struct wire_header *h, struct slice fields,
-			 struct buf *out, struct err *err)
+/* Over TLS nothing is left to be proved. */
+static int auth_welcome(struct auth *a, const struct wire_header *h, struct buf *out,
+			struct err *err)
 {
-	struct cursor c = cursor_slice(fields);
 	struct wire_challenge ch = {.role = a->role, .compat = WIRE_COMPAT,
 				    .incompat = WIRE_INCOMPAT};
-	struct wire_hello hello;
+	int r = auth_check_certified(a, err);
+
+	if (r < 0)
+		return r;
+	r = wire_put_reply(out, OP_HELLO, h->id, 0, &ch, 0);
+	if (r < 0)
+		return auth_fail(a, err, r, err_text(r));
+	a->state = AUTH_DONE;
+	return 1;
+}
+
+static int auth_challenge(struct auth *a, const struct wire_header *h, struct slice fields,
+			  struct buf *out, struct err *err)
+{
+	struct wire_challenge ch = {.role = a->role, .compat = WIRE_COMPAT,
+				    .incompat = WIRE_INCOMPAT};
 	uint8_t proof[AUTH_PROOF_BYTES];
 	int r;
 
-	if (wire_hello_get(&c, &hello) < 0 || hello.nonce.len != AUTH_NONCE_BYTES)
-		return auth_fail(a, err, ERR_PROTOCOL, "malformed HELLO");
-	if (hello.incompat & ~(uint64_t)WIRE_INCOMPAT)
-		return auth_fail(a, err, ERR_VERSION, "peer needs features unknown here");
-	a->peer_role = hello.role;
-	a->peer_compat = hello.compat;
-	auth_keep_name(a, hello.name);
 	if (RAND_bytes(a->nonce, sizeof(a->nonce)) != 1)
 		return auth_fail(a, err, ERR_IO, "no random bytes");
 	ch.nonce = slice_of(a->nonce, sizeof(a->nonce));
@@ -211,6 +246,23 @@ static int auth_on_hello(struct auth *a, const struct wire_header *h, struct sli
 	return 0;
 }
 
+static int auth_on_hello(struct auth *a, const struct wire_header *h, struct slice fields,
+			 struct buf *out, struct err *err)
+{
+	struct cursor c = cursor_slice(fields);
+	struct wire_hello hello;
+
+	if (wire_hello_get(&c, &hello) < 0 ||
+	    hello.nonce.len != (a->key ? AUTH_NONCE_BYTES : 0))
+		return auth_fail(a, err, ERR_PROTOCOL, "malformed HELLO");
+	if (hello.incompat & ~(uint64_t)WIRE_INCOMPAT)
+		return auth_fail(a, err, ERR_VERSION, "peer needs features unknown here");
+	a->peer_role = hello.role;
+	a->peer_compat = hello.compat;
+	auth_keep_name(a, hello.name);
+	return a->key ? auth_challenge(a, h, fields, out, err) : auth_welcome(a, h, out, err);
+}
+
 static int auth_on_challenge(struct auth *a, const struct wire_header *h, struct slice fields,
 			     struct buf *out, struct err *err)
 {
@@ -223,12 +275,17 @@ static int auth_on_challenge(struct auth *a, const struct wire_header *h, struct
 		a->state = AUTH_FAILED;
 		return r;
 	}
-	if (ch.nonce.len != AUTH_NONCE_BYTES)
+	if (ch.nonce.len != (a->key ? AUTH_NONCE_BYTES : 0))
 		return auth_fail(a, err, ERR_PROTOCOL, "malformed CHALLENGE");
 	if (ch.incompat & ~(uint64_t)WIRE_INCOMPAT)
 		return auth_fail(a, err, ERR_VERSION, "peer needs features unknown here");
 	a->peer_role = ch.role;
 	a->peer_compat = ch.compat;
+	if (!a->key) {
+		r = auth_check_certified(a, err);
+		a->state = r < 0 ? AUTH_FAILED : AUTH_DONE;
+		return r < 0 ? r : 1;
+	}
 	auth_transcript_challenge(a, &ch);
 	if (buf_status(&a->transcript) < 0)
 		return auth_fail(a, err, ERR_NOMEM, "out of memory");

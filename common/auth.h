@@ -13,6 +13,11 @@
  * one side's proof is never the other's. Proofs are compared in constant time. There is no
  * encryption: this is the transport for trusted networks.
  *
+ * Over TLS (common/tls.h) certificates have proved all that before the first byte. HELLO and CHALLENGE
+ * still go to and fro, without nonces and proofs, for names and masks; each side's role is what its
+ * certificate says, and a HELLO or CHALLENGE that says otherwise is refused. Without a key, and without
+ * a certified role, nobody gets in.
+ *
  * The state machine is pure: it is fed messages and appends what to send, and serves blocking
  * connections (common/conn.h) and the master's loop alike.
  */
@@ -39,7 +44,8 @@ enum auth_state { AUTH_START, AUTH_WAIT_HELLO, AUTH_WAIT_CHALLENGE, AUTH_WAIT_PR
 		  AUTH_WAIT_DONE, AUTH_DONE, AUTH_FAILED };
 
 struct auth {
-	const struct auth_key *key; /* not owned */
+	const struct auth_key *key; /* not owned; NULL: certificates speak for the peer */
+	uint16_t certified_role;    /* the peer's, when key is NULL */
 	enum auth_state state;
 	uint16_t role;		    /* ours */
 	uint16_t peer_role;	    /* good when AUTH_DONE */
@@ -53,6 +59,10 @@ struct auth {
 int auth_connect(struct auth *a, const struct auth_key *key, uint16_t role, const char *name,
 		 struct buf *out, struct err *err);
 void auth_accept(struct auth *a, const struct auth_key *key, uint16_t role);
+/* The same over TLS. peer_role: what the peer's certificate says. */
+int auth_connect_certified(struct auth *a, uint16_t role, const char *name, uint16_t peer_role,
+			   struct buf *out, struct err *err);
+void auth_accept_certified(struct auth *a, uint16_t role, uint16_t peer_role);
 /* Feeds one message (its checksum already checked). Appends an answer to out, also on failure
  * (then send it and close). 1: set up; 0: go on; negative: refused. */
 int auth_step(struct auth *a, const struct wire_header *h, struct slice fields, struct buf *out,

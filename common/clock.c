@@ -46,10 +46,27 @@ struct when clock_now(void)
 	return (struct when){ts.tv_sec, (uint32_t)ts.tv_nsec};
 }
 
+static _Thread_local const atomic_bool *deadline_cut;
+
+void deadline_cut_by(const atomic_bool *cut)
+{
+	deadline_cut = cut;
+}
+
+bool deadline_may_be_cut(void)
+{
+	return deadline_cut != NULL;
+}
+
+bool deadline_is_cut(void)
+{
+	return deadline_cut && atomic_load(deadline_cut);
+}
+
 int deadline_left(int64_t deadline_ms)
 {
 	int64_t left = deadline_ms - clock_ms();
-	if (left <= 0)
+	if (left <= 0 || deadline_is_cut())
 		return 0;
 	return left > INT_MAX ? INT_MAX : (int)left;
 }

@@ -3,6 +3,8 @@
 #ifndef CAIRN_COMMON_CLOCK_H
 #define CAIRN_COMMON_CLOCK_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/record.h"
@@ -17,6 +19,13 @@ static inline int64_t deadline_in(int64_t ms)
 }
 /* What is left until a deadline, as poll(2) takes it: 0 when it has passed. */
 int deadline_left(int64_t deadline_ms);
+/* While *cut is true all deadlines of this thread have passed: who it works for does not wait any more.
+ * NULL: nobody can say so. *cut must live as long as the thread, or until this is called again. A wait
+ * that has begun ends at the next signal, or within WAIT_SLICE_MS (common/wait.h). */
+void deadline_cut_by(const atomic_bool *cut);
+bool deadline_is_cut(void);
+/* Somebody may say so. */
+bool deadline_may_be_cut(void);
 
 /* -1, 0 or 1. */
 static inline int when_cmp(struct when a, struct when b)

@@ -7,12 +7,15 @@
 #include "common/conf.h"
 
 static const char cluster_conf_path[] = "/etc/cairn/client.conf";
+static const char cluster_credentials[] = "/etc/cairn/tls";
 
 static int cluster_read_conf(const char *program, struct cluster *c, struct err *err)
 {
 	struct conf_option options[] = {
 		{"master", CONF_STRING, &c->masters, NULL, 0, 0, "the masters"},
-		{"key_file", CONF_STRING, &c->key_file, NULL, 0, 0, "the cluster's shared key"},
+		{"credentials", CONF_STRING, &c->credentials, NULL, 0, 0, "who we are"},
+		{"allow_plaintext", CONF_BOOL, &c->allow_plaintext, "no", 0, 0,
+		 "a shared key beyond loopback"},
 		{"timeout", CONF_TIME, &c->timeout_ms, NULL, 0, 0, "limit of one operation"},
 		{"readahead", CONF_SIZE, &c->readahead_bytes, NULL, 0, 0, "per stream"},
 		{NULL, CONF_STRING, NULL, NULL, 0, 0, NULL},
@@ -40,9 +43,10 @@ static int cluster_choose(char **value, const char *given, const char *env)
 	return 0;
 }
 
-static int cluster_fill(const char *program, const char *masters, const char *key_file,
+static int cluster_fill(const char *program, const char *masters, const char *credentials,
 			struct cluster *c, struct err *err)
 {
+	const char *env = getenv("CAIRN_ALLOW_PLAINTEXT");
 	char *absolute;
 	int r = 0;
 
@@ -52,29 +56,34 @@ static int cluster_fill(const char *program, const char *masters, const char *ke
 	if (r < 0)
 		return r;
 	if (cluster_choose(&c->masters, masters, "CAIRN_MASTER") < 0 ||
-	    cluster_choose(&c->key_file, key_file, "CAIRN_KEY_FILE") < 0)
+	    cluster_choose(&c->credentials, credentials, "CAIRN_CREDENTIALS") < 0)
 		return err_set(err, ERR_NOMEM, "out of memory");
+	if (env && conf_parse_bool(env, &c->allow_plaintext) < 0)
+		return err_set(err, ERR_CONFIG, "CAIRN_ALLOW_PLAINTEXT: \"%s\" is not yes or no", env);
 	if (!c->masters || !*c->masters)
 		return err_set(err, ERR_CONFIG, "no master known: give HOST:PORT, or set "
 			       "CAIRN_MASTER, or \"master\" in %s", cluster_conf_path);
-	if (!c->key_file || !*c->key_file)
-		return err_set(err, ERR_CONFIG, "no key file known: give one, or set "
-			       "CAIRN_KEY_FILE, or \"key_file\" in %s", cluster_conf_path);
-	absolute = realpath(c->key_file, NULL);
+	if ((!c->credentials || !*c->credentials) && access(cluster_credentials, F_OK) == 0 &&
+	    cluster_choose(&c->credentials, cluster_credentials, "") < 0)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	if (!c->credentials || !*c->credentials)
+		return err_set(err, ERR_CONFIG, "no credentials known: give them, or set "
+			       "CAIRN_CREDENTIALS, or \"credentials\" in %s", cluster_conf_path);
+	absolute = realpath(c->credentials, NULL);
 	if (absolute) {
-		free(c->key_file);
-		c->key_file = absolute;
+		free(c->credentials);
+		c->credentials = absolute;
 	}
 	return 0;
 }
 
-int cluster_find(const char *program, const char *masters, const char *key_file,
+int cluster_find(const char *program, const char *masters, const char *credentials,
 		 struct cluster *ret, struct err *err)
 {
 	int r;
 
 	*ret = (struct cluster){0};
-	r = cluster_fill(program, masters, key_file, ret, err);
+	r = cluster_fill(program, masters, credentials, ret, err);
 	if (r < 0)
 		cluster_release(ret);
 	return r;
@@ -83,6 +92,6 @@ int cluster_find(const char *program, const char *masters, const char *key_file,
 void cluster_release(struct cluster *c)
 {
 	free(c->masters);
-	free(c->key_file);
+	free(c->credentials);
 	*c = (struct cluster){0};
 }

@@ -1,8 +1,6 @@
-#include "common/conn.h"
+#include "common/conn_priv.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -16,87 +14,11 @@
 #include "common/fault_net.h"
 #include "common/waits.h"
 
-enum { CONN_BACKLOG = 512 };
-
-/* ---- addresses ---- */
-
-int addr_split(const char *addr, char *ret_host, char *ret_port, struct err *err)
-{
-	const char *colon = strrchr(addr, ':'), *host = addr;
-	size_t host_len, port_len;
-
-	if (!colon)
-		return err_set(err, ERR_INVAL, "address \"%s\" has no port (HOST:PORT)", addr);
-	host_len = (size_t)(colon - addr);
-	port_len = strlen(colon + 1);
-	if (host_len >= 2 && host[0] == '[' && host[host_len - 1] == ']') {
-		host++;
-		host_len -= 2;
-	} else if (memchr(host, ':', host_len)) {
-		return err_set(err, ERR_INVAL, "address \"%s\": write IPv6 as [HOST]:PORT", addr);
-	}
-	if (host_len >= ADDR_BYTES_MAX || port_len == 0 || port_len > 5 ||
-	    strspn(colon + 1, "0123456789") != port_len || atoi(colon + 1) > 65535)
-		return err_set(err, ERR_INVAL, "address \"%s\" is not HOST:PORT", addr);
-	memcpy(ret_host, host, host_len);
-	ret_host[host_len] = '\0';
-	memcpy(ret_port, colon + 1, port_len + 1);
-	return 0;
-}
-
-static int addr_lookup(const char *addr, int flags, struct addrinfo **ret, struct err *err)
-{
-	char host[ADDR_BYTES_MAX], port[8];
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
-	int r = addr_split(addr, host, port, err);
-
-	if (r < 0)
-		return r;
-	r = getaddrinfo(host[0] ? host : NULL, port, &hints, ret);
-	if (r != 0)
-		return err_set(err, ERR_UNREACHABLE, "address %s: %s", addr, gai_strerror(r));
-	return 0;
-}
-
-static void addr_format(const struct sockaddr *sa, socklen_t len, char *ret)
-{
-	char host[ADDR_BYTES_MAX - 10], port[8];
-
-	if (getnameinfo(sa, len, host, sizeof(host), port, sizeof(port),
-			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		snprintf(ret, ADDR_BYTES_MAX, "?");
-	else
-		snprintf(ret, ADDR_BYTES_MAX, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-}
-
-int conn_listen(const char *addr, int *ret_fd, char *ret_addr, struct err *err)
-{
-	struct addrinfo *list = NULL;
-	_cleanup_fd_ int fd = -1;
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	int one = 1, r = addr_lookup(addr, AI_PASSIVE, &list, err);
-
-	if (r < 0)
-		return r;
-	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	    bind(fd, list->ai_addr, list->ai_addrlen) < 0 || listen(fd, CONN_BACKLOG) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
-		r = err_set_errno(err, errno, "listen on %s", addr);
-	freeaddrinfo(list);
-	if (r < 0)
-		return r;
-	if (ret_addr)
-		addr_format((struct sockaddr *)&ss, len, ret_addr);
-	*ret_fd = fd;
-	fd = -1;
-	return 0;
-}
+enum { CONN_CRYPT_BYTES = 64 << 10 }; /* encrypted, then sent, at a time */
 
 /* ---- raw bytes ---- */
 
-static int conn_break(struct conn *c, int code)
+int conn_break(struct conn *c, int code)
 {
 	c->broken = true;
 	return code;
@@ -107,13 +29,13 @@ bool conn_broken(const struct conn *c)
 	return c->broken;
 }
 
-static int conn_wait(struct conn *c, short events, int64_t deadline_ms, struct err *err)
+int conn_wait(struct conn *c, short events, int64_t deadline_ms, struct err *err)
 {
 	struct pollfd p = {.fd = c->fd, .events = events};
 
 	for (;;) {
 		int left = deadline_left(deadline_ms), r;
-		bool probe = c->watch.key && left > PROBE_QUIET_MS;
+		bool probe = c->watched && left > PROBE_QUIET_MS;
 		r = poll(&p, 1, probe ? PROBE_QUIET_MS : left);
 		if (r > 0)
 			return 0;
@@ -127,7 +49,7 @@ static int conn_wait(struct conn *c, short events, int64_t deadline_ms, struct e
 	}
 }
 
-static int conn_lost(struct conn *c, int eno, struct err *err)
+int conn_lost(struct conn *c, int eno, struct err *err)
 {
 	int code = eno == ECONNREFUSED || eno == EHOSTUNREACH || eno == ENETUNREACH
 			   ? ERR_UNREACHABLE : ERR_CLOSED;
@@ -163,6 +85,36 @@ static int conn_write(struct conn *c, struct iovec *iov, int n_iov, int64_t dead
 	return 0;
 }
 
+/* Over TLS: what is encrypted and waits to be sent. */
+int conn_flush(struct conn *c, int64_t deadline_ms, struct err *err)
+{
+	struct iovec iov = {c->tls->out.data, c->tls->out.len};
+	int r = iov.iov_len > 0 ? conn_write(c, &iov, 1, deadline_ms, err) : 0;
+
+	buf_clear(&c->tls->out);
+	return r;
+}
+
+static int conn_crypt(struct conn *c, const uint8_t *data, size_t len, int64_t deadline_ms,
+		      struct err *err)
+{
+	int r = 0;
+
+	while (r == 0 && len > 0) {
+		size_t room = c->tls->out.len < CONN_CRYPT_BYTES
+				      ? CONN_CRYPT_BYTES - c->tls->out.len : 0;
+		size_t n = len < room ? len : room;
+		r = tls_conn_write(c->tls, data, n, err);
+		if (r < 0)
+			return conn_break(c, err_prefix(err, r, "%s", c->peer));
+		data += n;
+		len -= n;
+		if (len > 0)
+			r = conn_flush(c, deadline_ms, err);
+	}
+	return r;
+}
+
 static int conn_send_plain(struct conn *c, struct slice message, const void *data,
 			   size_t data_len, int64_t deadline_ms, struct err *err)
 {
@@ -170,7 +122,14 @@ static int conn_send_plain(struct conn *c, struct slice message, const void *dat
 		{(void *)(uintptr_t)message.data, message.len},
 		{(void *)(uintptr_t)data, data_len},
 	};
-	return conn_write(c, iov, data_len > 0 ? 2 : 1, deadline_ms, err);
+	int r;
+
+	if (!c->tls)
+		return conn_write(c, iov, data_len > 0 ? 2 : 1, deadline_ms, err);
+	r = conn_crypt(c, message.data, message.len, deadline_ms, err);
+	if (r == 0)
+		r = conn_crypt(c, data, data_len, deadline_ms, err);
+	return r < 0 ? r : conn_flush(c, deadline_ms, err);
 }
 
 static int conn_send_flipped(struct conn *c, struct slice message, const void *data,
@@ -235,10 +194,54 @@ int conn_send_raw(struct conn *c, const void *data, size_t len, int64_t deadline
 	return conn_send_plain(c, slice_of(data, len), NULL, 0, deadline_ms, err);
 }
 
+static int conn_file_ended(struct conn *c, struct err *err)
+{
+	/* The file became shorter: the promised bytes cannot be sent any more. */
+	return conn_break(c, err_set(err, ERR_IO, "%s: file ended early", c->peer));
+}
+
+static int conn_sendfile(struct conn *c, int file_fd, off_t at, size_t len, int64_t deadline_ms,
+			 struct err *err)
+{
+	int r = 0;
+
+	while (r == 0 && len > 0) {
+		ssize_t n = sendfile(c->fd, file_fd, &at, len);
+		if (n > 0)
+			len -= (size_t)n;
+		else if (n == 0)
+			r = conn_file_ended(c, err);
+		else if (errno == EAGAIN || errno == EINTR)
+			r = conn_wait(c, POLLOUT, deadline_ms, err);
+		else
+			r = conn_lost(c, errno, err);
+	}
+	return r;
+}
+
+/* There is no kernel TLS here: the file's bytes are read, encrypted and sent. */
+static int conn_cryptfile(struct conn *c, int file_fd, off_t at, size_t len, int64_t deadline_ms,
+			  struct err *err)
+{
+	_cleanup_free_ uint8_t *piece = malloc(CONN_CRYPT_BYTES);
+	int r = piece ? 0 : conn_break(c, err_set(err, ERR_NOMEM, "%s: out of memory", c->peer));
+
+	while (r == 0 && len > 0) {
+		ssize_t n = pread(file_fd, piece, len < CONN_CRYPT_BYTES ? len : CONN_CRYPT_BYTES, at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return conn_file_ended(c, err);
+		r = conn_crypt(c, piece, (size_t)n, deadline_ms, err);
+		at += n;
+		len -= (size_t)n;
+	}
+	return r < 0 ? r : conn_flush(c, deadline_ms, err);
+}
+
 int conn_send_file(struct conn *c, struct slice message, int file_fd, uint64_t offset,
 		   size_t data_len, int64_t deadline_ms, struct err *err)
 {
-	off_t at = (off_t)offset;
 	int cork = 1, r;
 
 	if (data_len > 0)
@@ -246,21 +249,62 @@ int conn_send_file(struct conn *c, struct slice message, int file_fd, uint64_t o
 	r = conn_send(c, message, NULL, 0, deadline_ms, err);
 	if (c->lost_bytes > 0)
 		data_len = c->lost_bytes = 0;
-	while (r == 0 && data_len > 0) {
-		ssize_t n = sendfile(c->fd, file_fd, &at, data_len);
-		if (n > 0)
-			data_len -= (size_t)n;
-		else if (n == 0)
-			/* The file became shorter: the promised bytes cannot be sent any more. */
-			r = conn_break(c, err_set(err, ERR_IO, "%s: file ended early", c->peer));
-		else if (errno == EAGAIN || errno == EINTR)
-			r = conn_wait(c, POLLOUT, deadline_ms, err);
-		else
-			r = conn_lost(c, errno, err);
-	}
+	if (r == 0 && data_len > 0)
+		r = (c->tls ? conn_cryptfile : conn_sendfile)(c, file_fd, (off_t)offset, data_len,
+							      deadline_ms, err);
 	cork = 0;
 	setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &cork, sizeof(cork));
 	return r;
+}
+
+/* What the socket has, without waiting: *ret_n 0 when that is nothing. */
+static int conn_socket_read(struct conn *c, void *data, size_t len, size_t *ret_n, struct err *err)
+{
+	ssize_t n;
+
+	do {
+		n = recv(c->fd, data, len, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n == 0)
+		return conn_break(c, err_set(err, ERR_CLOSED, "%s: connection closed", c->peer));
+	if (n < 0 && errno != EAGAIN)
+		return conn_lost(c, errno, err);
+	*ret_n = n < 0 ? 0 : (size_t)n;
+	return 0;
+}
+
+/* What came is decrypted. What TLS itself has to answer goes out at once: it is little, and a peer that
+ * takes nothing is found by what follows. */
+static int conn_decrypt(struct conn *c, void *data, size_t len, size_t *ret_n, struct err *err)
+{
+	int r = tls_conn_read(c->tls, data, len, ret_n, err);
+
+	if (c->tls->out.len > 0)
+		conn_flush(c, deadline_in(0), NULL);
+	return r < 0 ? conn_break(c, err_prefix(err, r, "%s", c->peer)) : 0;
+}
+
+/* The socket is read once: a peer whose records hold no data, however fast it sends them, does not keep
+ * the caller from its deadline, nor a thread that accepts from other connections. */
+static int conn_tls_read(struct conn *c, void *data, size_t len, size_t *ret_n, struct err *err)
+{
+	size_t came;
+	int r = conn_decrypt(c, data, len, ret_n, err);
+
+	if (r < 0 || *ret_n > 0)
+		return r;
+	r = conn_socket_read(c, c->tls_in, CONN_TLS_BYTES, &came, err);
+	if (r < 0 || came == 0)
+		return r;
+	c->tls->in = slice_of(c->tls_in, came);
+	return conn_decrypt(c, data, len, ret_n, err);
+}
+
+int conn_read_now(struct conn *c, void *data, size_t len, size_t *ret_n, struct err *err)
+{
+	*ret_n = 0;
+	return c->tls ? conn_tls_read(c, data, len, ret_n, err)
+		      : conn_socket_read(c, data, len, ret_n, err);
 }
 
 /* What was read ahead, else what the socket has: at least one byte. */
@@ -276,17 +320,9 @@ int conn_recv_some(struct conn *c, void *data, size_t len, size_t *ret_n, int64_
 		return 0;
 	}
 	for (;;) {
-		ssize_t n = recv(c->fd, data, len, 0);
-		int r;
-		if (n > 0) {
-			*ret_n = (size_t)n;
-			return 0;
-		}
-		if (n == 0)
-			return conn_break(c, err_set(err, ERR_CLOSED, "%s: connection closed",
-						     c->peer));
-		if (errno != EAGAIN && errno != EINTR)
-			return conn_lost(c, errno, err);
+		int r = conn_read_now(c, data, len, ret_n, err);
+		if (r < 0 || *ret_n > 0)
+			return r;
 		r = conn_wait(c, POLLIN, deadline_ms, err);
 		if (r < 0)
 			return r;
@@ -359,7 +395,7 @@ static int conn_recv_one(struct conn *c, uint8_t *header, struct wire_header *re
 }
 
 /* What the fault file says of a message that came: 1 it is lost, 0, or a broken connection. */
-static int conn_recv_fault(struct conn *c, const uint8_t *header, const struct wire_header *h,
+int conn_recv_fault(struct conn *c, const uint8_t *header, const struct wire_header *h,
 			   struct err *err)
 {
 	unsigned mask = 1u << FAULT_DO_CUT | (h->data_bytes == 0 ? 1u << FAULT_DO_DROP : 0);
@@ -377,8 +413,10 @@ int conn_recv(struct conn *c, struct wire_header *ret, struct buf *fields, int64
 	      struct err *err)
 {
 	uint8_t header[WIRE_HEADER_BYTES];
-	int r;
+	int r = c->tls ? tls_conn_recheck(c->tls, err) : 0;
 
+	if (r < 0)
+		return conn_break(c, err_prefix(err, r, "%s", c->peer));
 	do {
 		r = conn_recv_one(c, header, ret, fields, deadline_ms, err);
 		if (r == 0 && fault_map)
@@ -387,186 +425,40 @@ int conn_recv(struct conn *c, struct wire_header *ret, struct buf *fields, int64
 	return r;
 }
 
+bool conn_buffered(struct conn *c)
+{
+	size_t n = 0;
+
+	if (c->rpos < c->rend || c->broken)
+		return true;
+	if (!c->tls)
+		return false;
+	if (tls_conn_read(c->tls, c->rbuf, sizeof(c->rbuf), &n, NULL) < 0)
+		return true; /* a conn_recv finds that too */
+	c->rpos = 0;
+	c->rend = n;
+	return n > 0;
+}
+
 bool conn_readable(struct conn *c)
 {
 	struct pollfd p = {.fd = c->fd, .events = POLLIN};
-	return c->rpos < c->rend || poll(&p, 1, 0) != 0;
+	return conn_buffered(c) || poll(&p, 1, 0) != 0;
 }
 
-/* ---- set-up ---- */
-
-static struct conn *conn_new(int fd)
+int conn_recv_reply(struct conn *c, uint16_t op, uint64_t id, struct wire_header *ret,
+		    struct buf *fields, int64_t deadline_ms, struct err *err)
 {
-	struct conn *c = calloc(1, sizeof(*c));
-	int one = 1;
+	int r;
 
-	if (!c)
-		return NULL;
-	c->fd = fd;
-	c->next_id = 1;
-	c->fields_max = AUTH_FIELDS_BYTES_MAX;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	return c;
-}
-
-void conn_free(struct conn *c)
-{
-	if (!c)
-		return;
-	close(c->fd);
-	buf_release(&c->out);
-	free(c);
-}
-
-/* Exchanges set-up messages until auth is done; what auth has to say is in c->out. */
-static int conn_authenticate(struct conn *c, struct auth *auth, int64_t deadline_ms,
-			     struct err *err)
-{
-	_cleanup_buf_ struct buf fields = {0};
-	int r = 0, sent;
-
-	for (;;) {
-		struct wire_header h;
-		if (c->out.len > 0) {
-			sent = conn_send(c, buf_slice(&c->out), NULL, 0, deadline_ms,
-					 r < 0 ? NULL : err);
-			buf_clear(&c->out);
-			if (r == 0 && sent < 0)
-				r = sent;
-		}
-		if (r != 0)
-			break;
-		r = conn_recv(c, &h, &fields, deadline_ms, err);
-		if (r < 0)
-			break;
-		r = auth_step(auth, &h, buf_slice(&fields), &c->out, err);
-		if (r < 0)
-			err_prefix(err, r, "%s", c->peer);
-	}
-	if (r < 0) {
-		c->broken = true;
-		return r;
-	}
-	c->peer_role = auth->peer_role;
-	c->fields_max = FIELDS_BYTES_MAX;
-	snprintf(c->peer_name, sizeof(c->peer_name), "%s", auth->peer_name);
-	return 0;
-}
-
-static int conn_connect_one(const struct addrinfo *ai, const char *addr, int64_t deadline_ms,
-			    int *ret_fd, struct err *err)
-{
-	_cleanup_fd_ int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int eno = 0;
-	socklen_t len = sizeof(eno);
-
-	if (fd < 0)
-		return err_set_errno(err, errno, "%s", addr);
-	if (connect(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
-		struct pollfd p = {.fd = fd, .events = POLLOUT};
-		int r;
-		if (errno != EINPROGRESS)
-			return err_set(err, ERR_UNREACHABLE, "%s: %s", addr, strerror(errno));
-		do {
-			r = poll(&p, 1, deadline_left(deadline_ms));
-		} while (r < 0 && errno == EINTR);
-		if (r == 0)
-			return err_set(err, ERR_TIMEOUT, "%s: no connection in time", addr);
-		if (r < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &eno, &len) < 0)
-			eno = errno;
-		if (eno != 0)
-			return err_set(err, ERR_UNREACHABLE, "%s: %s", addr, strerror(eno));
-	}
-	*ret_fd = fd;
-	fd = -1;
-	return 0;
-}
-
-int conn_dial(const char *addr, const struct auth_key *key, uint16_t role, const char *name,
-	      int64_t deadline_ms, struct conn **ret, struct err *err)
-{
-	struct addrinfo *list = NULL;
-	struct auth auth = {0};
-	struct conn *c;
-	int fd = -1, r = addr_lookup(addr, 0, &list, err);
-
+	do {
+		r = conn_recv(c, ret, fields, deadline_ms, err);
+	} while (r == 0 && (ret->flags & WIRE_REPLY) && ret->id < id && ret->data_bytes == 0);
 	if (r < 0)
 		return r;
-	for (const struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next)
-		r = conn_connect_one(ai, addr, deadline_ms, &fd, err);
-	freeaddrinfo(list);
-	if (fd < 0)
-		return r;
-	c = conn_new(fd);
-	if (!c) {
-		close(fd);
-		return err_set(err, ERR_NOMEM, "%s: out of memory", addr);
-	}
-	snprintf(c->peer, sizeof(c->peer), "%s", addr);
-	r = auth_connect(&auth, key, role, name, &c->out, err);
-	if (r == 0)
-		r = conn_authenticate(c, &auth, deadline_ms, err);
-	auth_release(&auth);
-	if (r < 0) {
-		conn_free(c);
-		return r;
-	}
-	*ret = c;
-	return 0;
-}
-
-void conn_watch(struct conn *c, const struct auth_key *key, uint16_t role, const char *name)
-{
-	c->watch.key = key;
-	c->watch.role = role;
-	c->watch.name = name;
-}
-
-int conn_probe(struct conn *c, struct err *err)
-{
-	struct conn *other;
-	int r;
-
-	if (!c->watch.key || conn_readable(c))
-		return 0;
-	r = conn_dial(c->peer, c->watch.key, c->watch.role, c->watch.name, deadline_in(PROBE_MS),
-		      &other, NULL);
-	if (r == 0)
-		conn_free(other);
-	/* Whatever else it says, or that it hangs up: it runs. */
-	if ((r != ERR_TIMEOUT && r != ERR_UNREACHABLE) || conn_readable(c))
-		return 0;
-	return conn_break(c, err_set(err, ERR_UNREACHABLE, "%s: no answer, and none to a new "
-				     "connection either", c->peer));
-}
-
-int conn_accept(int fd, const struct auth_key *key, uint16_t role, int64_t deadline_ms,
-		struct conn **ret, struct err *err)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	struct auth auth = {0};
-	struct conn *c = conn_new(fd);
-	int r;
-
-	if (!c || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
-		r = err_set(err, ERR_NOMEM, "accept: cannot set up the connection");
-		if (c)
-			conn_free(c);
-		else
-			close(fd);
-		return r;
-	}
-	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
-		addr_format((struct sockaddr *)&ss, len, c->peer);
-	auth_accept(&auth, key, role);
-	r = conn_authenticate(c, &auth, deadline_ms, err);
-	auth_release(&auth);
-	if (r < 0) {
-		conn_free(c);
-		return r;
-	}
-	*ret = c;
+	if (ret->id != id || ret->op != op || !(ret->flags & WIRE_REPLY) || ret->data_bytes > 0)
+		return conn_break(c, err_set(err, ERR_PROTOCOL, "%s: answer to another question",
+					     c->peer));
 	return 0;
 }
 
@@ -583,11 +475,9 @@ int conn_call(struct conn *c, uint16_t op, uint64_t trace, const void *m, void *
 		return err_set(err, r, "%s to %s: %s", wire_op_name(op), c->peer, err_text(r));
 	r = conn_send(c, buf_slice(&c->out), NULL, 0, deadline_ms, err);
 	if (r == 0)
-		r = conn_recv(c, &h, fields, deadline_ms, err);
+		r = conn_recv_reply(c, op, id, &h, fields, deadline_ms, err);
 	if (r < 0)
 		return err_prefix(err, r, "%s", wire_op_name(op));
-	if (h.id != id || h.op != op || !(h.flags & WIRE_REPLY) || h.data_bytes > 0)
-		return conn_break(c, err_set(err, ERR_PROTOCOL, "%s: answer to another question",
-					     c->peer));
+	c->reply_flags = h.flags;
 	return wire_get_reply(&h, buf_slice(fields), ret, NULL, err);
 }

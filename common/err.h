@@ -45,6 +45,9 @@
 	X(BUSY, 27, EBUSY, "resource busy")                                                 \
 	X(MFILE, 28, EMFILE, "too many open files")                                         \
 	X(NODEV, 29, ENODEV, "no such device")                                              \
+	X(DEADLK, 32, EDEADLK, "waiting for this lock would be a deadlock")                 \
+	X(NOLCK, 33, ENOLCK, "too many locks")                                              \
+	X(NXIO, 34, ENXIO, "nothing there")                                                 \
 	X(PROTOCOL, 100, EPROTO, "malformed message")                                       \
 	X(VERSION, 101, EPROTONOSUPPORT, "incompatible protocol or format version")         \
 	X(AUTH, 102, EACCES, "authentication failed")                                       \
@@ -65,7 +68,8 @@
 	X(WRONG_CLUSTER, 117, EACCES, "belongs to another cluster")                         \
 	X(LIMIT, 118, EIO, "a limit was reached")                                           \
 	X(UNKNOWN_OUTCOME, 119, EIO, "outcome of the operation is not known")               \
-	X(LEASE, 120, EIO, "server is out of contact with the master")
+	X(LEASE, 120, EIO, "server is out of contact with the master")                      \
+	X(SOURCE, 121, EIO, "the source of a copy could not be read")
 
 enum err_code {
 	ERR_OK = 0,

@@ -40,6 +40,7 @@
 	X(CS_WRITE_ANSWER, "cs.write.answer", STEP_CHAIN)               \
 	X(CS_WRITE_DATA, "cs.write.data", STEP_CHUNKSERVER)             \
 	X(CS_CREATED, "cs.created", STEP_CHUNKSERVER)                   \
+	X(CS_COPY_READ, "cs.copy.read", OTHER)                          \
 	X(CS_SYNC, "cs.sync", STEP_CHUNKSERVER)                         \
 	X(CS_SYNC_ANSWER, "cs.sync.answer", STEP_CHUNKSERVER)           \
 	X(CS_RAISE, "cs.raise", STEP_CHUNKSERVER)                       \
@@ -62,6 +63,12 @@
 	X(MASTER_RAISE_ASK, "master.raise.ask", STEP_MASTER)            \
 	X(MASTER_RAISE_MEND, "master.raise.mend", STEP_MASTER)          \
 	X(MASTER_RAISE_CONFIRM, "master.raise.confirm", STEP_MASTER)    \
+	/* Left out, as ERROR: the tests of coherence must notice. */    \
+	X(MASTER_LEASE_RECALL, "master.lease.recall", OTHER)            \
+	X(MASTER_LEASE_BUSY, "master.lease.busy", OTHER)                \
+	X(MASTER_LEASE_BEHIND, "master.lease.behind", OTHER)            \
+	X(MASTER_LEASE_GRACE, "master.lease.grace", OTHER)              \
+	X(MASTER_LEASE_BUFFER, "master.lease.buffer", OTHER)            \
 	/* In the order of enum io_kind. */                             \
 	X(IO_OPEN, "io.open", OTHER)                                    \
 	X(IO_CLOSE, "io.close", OTHER)                                  \
@@ -77,7 +84,14 @@
 	X(IO_SPACE, "io.space", OTHER)                                  \
 	X(IO_LIST, "io.list", OTHER)                                    \
 	X(NET_SEND, "net.send", OTHER)                                  \
-	X(NET_RECV, "net.recv", OTHER)
+	X(NET_RECV, "net.recv", OTHER)                                  \
+	/* Coherence: DROP leaves the step out (tests/cluster/test_history.sh must notice). */ \
+	X(CLIENT_LEASE_DROP, "client.lease.drop", OTHER)                \
+	X(CLIENT_LEASE_TIME, "client.lease.time", OTHER)                \
+	X(FUSE_INVAL_ATTR, "fuse.inval.attr", OTHER)                    \
+	X(FUSE_INVAL_PAGES, "fuse.inval.pages", OTHER)                  \
+	X(FUSE_INVAL_EPOCH, "fuse.inval.epoch", OTHER)                  \
+	X(FUSE_INVAL_LIMBO, "fuse.inval.limbo", OTHER)
 
 enum fault_point {
 #define FAULT_X_ENUM(name, text, who) FAULT_##name,

@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 
@@ -67,6 +68,12 @@ static int real_fdatasync(const struct io *io, int fd)
 static int real_ftruncate(const struct io *io, int fd, uint64_t size)
 {
 	return io_result(ftruncate(fd, (off_t)size));
+}
+
+static int real_punch(const struct io *io, int fd, uint64_t offset, size_t n)
+{
+	return io_result(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+				   (off_t)n));
 }
 
 static int64_t real_size(const struct io *io, int fd)
@@ -129,9 +136,39 @@ static int real_list(const struct io *io, const char *path, io_list_fn fn, void 
 	return r < 0 ? r : 0;
 }
 
+/* Linux 6.8 gives each mount a number that is never used again. Older kernels use numbers anew, so
+ * that a file system mounted again without a boot may look like the same mount. */
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x00004000U
+#endif
+
+static int real_life(const struct io *io, const char *path, uint8_t ret[IO_LIFE_BYTES])
+{
+	static const char hex[] = "0123456789abcdef";
+	_cleanup_fd_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	char text[64];
+	struct statx st = {0};
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+	unsigned digits = 0;
+
+	if (n < 0 || statx(AT_FDCWD, path, 0, STATX_MNT_ID | STATX_MNT_ID_UNIQUE, &st) < 0)
+		return err_from_errno(errno);
+	memset(ret, 0, IO_LIFE_BYTES);
+	for (ssize_t i = 0; i < n && digits < 32; i++) {
+		const char *at = memchr(hex, text[i], 16);
+		if (!at)
+			continue;
+		ret[digits / 2] |= (uint8_t)((at - hex) << (digits % 2 ? 0 : 4));
+		digits++;
+	}
+	put_le64(ret + 16, st.stx_mnt_id);
+	return digits == 32 ? 0 : ERR_IO;
+}
+
 const struct io io_real = {
 	.open = real_open, .close = real_close, .pread = real_pread, .pwrite = real_pwrite,
-	.fdatasync = real_fdatasync, .ftruncate = real_ftruncate, .size = real_size,
+	.fdatasync = real_fdatasync, .ftruncate = real_ftruncate, .punch = real_punch, .size = real_size,
 	.rename = real_rename, .unlink = real_unlink, .mkdir = real_mkdir,
 	.sync_dir = real_sync_dir, .space = real_space, .list = real_list,
+	.life = real_life,
 };

@@ -19,6 +19,11 @@ enum io_kind {
 	IO_UNLINK, IO_MKDIR, IO_SYNC_DIR, IO_SPACE, IO_LIST, IO_KINDS
 };
 
+/* The life of the page cache under a path: this boot of the kernel and this mount of the file
+ * system. Bytes that were written in one life and not synced are there as long as it lasts,
+ * whatever happens to processes; in another one they may be gone. */
+enum { IO_LIFE_BYTES = 24 };
+
 struct io_space {
 	uint64_t total_bytes;
 	uint64_t free_bytes; /* for an unprivileged user */
@@ -36,6 +41,8 @@ struct io {
 	int (*pwrite)(const struct io *io, int fd, const void *data, size_t n, uint64_t offset);
 	int (*fdatasync)(const struct io *io, int fd);
 	int (*ftruncate)(const struct io *io, int fd, uint64_t size);
+	/* Makes n bytes within the file a hole: they read as zeros. ERR_NOTSUP where there are none. */
+	int (*punch)(const struct io *io, int fd, uint64_t offset, size_t n);
 	int64_t (*size)(const struct io *io, int fd);
 	int (*rename)(const struct io *io, const char *from, const char *to);
 	int (*unlink)(const struct io *io, const char *path);
@@ -43,6 +50,7 @@ struct io {
 	int (*sync_dir)(const struct io *io, const char *path);
 	int (*space)(const struct io *io, const char *path, struct io_space *ret);
 	int (*list)(const struct io *io, const char *path, io_list_fn fn, void *arg);
+	int (*life)(const struct io *io, const char *path, uint8_t ret[IO_LIFE_BYTES]);
 };
 
 extern const struct io io_real;
@@ -72,6 +80,7 @@ struct io_faulty {
 	atomic_uint fired[IO_FAULTS_MAX]; /* how often each fault struck: assert on it */
 	unsigned n_faults;
 	bool mapped; /* the fault file is asked too */
+	uint64_t life; /* changed by a test: from then on another life, as after a power loss */
 };
 
 void io_faulty_init(struct io_faulty *f, const struct io *below);

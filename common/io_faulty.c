@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fault.h"
@@ -184,6 +185,12 @@ static int faulty_ftruncate(const struct io *io, int fd, uint64_t size)
 							     : below->ftruncate(below, fd, size);
 }
 
+static int faulty_punch(const struct io *io, int fd, uint64_t offset, size_t n)
+{
+	const struct io *below = faulty(io)->below;
+	return below->punch(below, fd, offset, n);
+}
+
 static int64_t faulty_size(const struct io *io, int fd)
 {
 	const struct io *below = faulty(io)->below;
@@ -219,6 +226,16 @@ static int faulty_sync_dir(const struct io *io, const char *path)
 	return strikes(faulty(io), IO_SYNC_DIR, path, &x) ? x.code : below->sync_dir(below, path);
 }
 
+static int faulty_life(const struct io *io, const char *path, uint8_t ret[IO_LIFE_BYTES])
+{
+	const struct io *below = faulty(io)->below;
+	int r = below->life(below, path, ret);
+
+	if (r == 0)
+		put_le64(ret + 16, get_le64(ret + 16) ^ faulty(io)->life);
+	return r;
+}
+
 static int faulty_space(const struct io *io, const char *path, struct io_space *ret)
 {
 	const struct io *below = faulty(io)->below;
@@ -239,9 +256,11 @@ void io_faulty_init(struct io_faulty *f, const struct io *below)
 		.io = {
 			.open = faulty_open, .close = faulty_close, .pread = faulty_pread,
 			.pwrite = faulty_pwrite, .fdatasync = faulty_fdatasync,
-			.ftruncate = faulty_ftruncate, .size = faulty_size,
+			.ftruncate = faulty_ftruncate, .punch = faulty_punch,
+			.size = faulty_size,
 			.rename = faulty_rename, .unlink = faulty_unlink, .mkdir = faulty_mkdir,
 			.sync_dir = faulty_sync_dir, .space = faulty_space, .list = faulty_list,
+			.life = faulty_life,
 		},
 		.below = below,
 	};

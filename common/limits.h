@@ -22,6 +22,7 @@ enum {
 	CHUNK_BITS_MAX = 26,
 	CHUNK_BITS_DEFAULT = 26, /* 64 MiB */
 	REPLICAS_MAX = 8,
+	WROTE_RUNS_MAX = 128,  /* ranges of a file that one WROTE tells of, at most */
 	WROTE_CHUNKS_MAX = 64, /* written to by one write(2) of a client, at most */
 
 	/* Messages. */
@@ -43,6 +44,8 @@ enum {
 	XATTRS_MAX = 256,            /* of one inode */
 	SESSION_WINDOW_MAX = 4096,
 	CHUNKSERVERS_MAX = 4096,
+	LEASES_PER_MESSAGE_MAX = 256,
+	LOCK_RANGES_MAX = 2048, /* of one owner in one file */
 
 	KEY_BYTES_MIN = 16, /* of the cluster's shared key */
 	KEY_BYTES_MAX = 256,

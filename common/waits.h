@@ -50,6 +50,11 @@ enum {
 	MASTER_ATTEMPT_MS = 10000,
 
 	CLIENT_TIMEOUT_DEFAULT_MS = 30000,
+
+	/* Who waits for a lock is told so often that it is still held. A client that has heard
+	 * nothing for LOCK_SILENT_MS asks on a new connection. */
+	LOCK_TOLD_MS = 5000,
+	LOCK_SILENT_MS = 8000,
 };
 
 /* How long the answer of a server with `behind` others further down its chain may take. */

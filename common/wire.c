@@ -162,6 +162,16 @@ int wire_put_reply_raw(struct buf *b, uint16_t op, uint64_t id, uint64_t trace,
 	return wire_put(b, &h, &codec, &fields);
 }
 
+void wire_set_leased(struct buf *b, size_t start, uint8_t leased)
+{
+	uint8_t *p = b->data + start;
+
+	assert(b->len >= start + WIRE_HEADER_BYTES && (p[5] & WIRE_REPLY));
+	p[5] |= leased;
+	put_le32(p + 36, crc32c(crc32c(0, p, WIRE_HEADER_BYTES - 4), p + WIRE_HEADER_BYTES,
+				get_le32(p + 16)));
+}
+
 int wire_get_reply(const struct wire_header *h, struct slice fields, void *ret,
 		   uint32_t *ret_server, struct err *err)
 {
@@ -220,6 +230,8 @@ void wire_text(struct buf *b, const struct wire_header *h, struct slice fields)
 
 	buf_printf(b, "%s%s id=%" PRIu64 " data=%" PRIu32, wire_op_name(h->op),
 		   h->flags & WIRE_REPLY ? " reply" : "", h->id, h->data_bytes);
+	if (h->flags & ~WIRE_REPLY)
+		buf_printf(b, " leased=%u", h->flags & ~WIRE_REPLY);
 	if (!row)
 		return;
 	codec = h->flags & WIRE_REPLY ? &row->reply : &row->request;

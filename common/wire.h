@@ -1,15 +1,18 @@
-/* The wire protocol: every message of Cairn, declared once.
+/* The wire protocol: every message of Cairn, declared once (the fields also in wire_admin.h,
+ * wire_client.h and wire_cs.h).
  *
  * Who says what to whom
  * ---------------------
- * All connections are TCP; the party that connected sends requests and reads replies, except on
- * a chunkserver's link to the master, where both sides send requests. Replies carry the
+ * All connections are TCP, with TLS inside unless a shared key is used; the party that connected sends requests and reads replies, except on
+ * a chunkserver's or a session's link to the master, where both sides send requests. Replies carry the
  * request's id and come in any order on a master connection, in request order on a chunkserver
  * connection.
  *
  * 1. Connection set-up (common/auth.h): the connecting side says HELLO with its role, features
  *    and a nonce; the other answers with its own nonce and a proof that it knows the cluster's
- *    key; the connecting side says PROVE with its own proof. Nothing else is accepted before.
+ *    key; the connecting side says PROVE with its own proof. Nothing else is accepted before. Over
+ *    TLS (common/tls.h) certificates have proved more than that: HELLO and its answer carry names
+ *    and features only, and there is no PROVE.
  *
  * 2. A client opens a session at the master (SESSION_OPEN), keeps it alive (SESSION_PING) and
  *    sends namespace requests. Each mutation carries wire_opid: session, a sequence number and
@@ -32,6 +35,8 @@
  *    When a member fails, its predecessor (or the client, for the head) sends CHUNK_FAULT; the
  *    master raises the chunk's version on the survivors and answers with the new location; the
  *    client sends the write again: the same bytes at the same place.
+ *    A client that copies from file to file sends the head COPY instead of WRITE: the head gets the
+ *    bytes from the source's replicas, nearest first, and passes them on.
  *
  * 5. A chunkserver registers (CS_REGISTER), compares what it has with what the master believes
  *    (CS_DIGEST, then CS_REPORT for id ranges that differ, then CS_READY) and sends
@@ -41,6 +46,37 @@
  *    differ, CHUNK_PULL brings the others to the first one's content. A repair is the same with an
  *    empty target.
  *
+ * 6. Leases let a client answer from memory. A session that wants them says so when it is opened
+ *    (`cached`) and keeps one connection, its link, on which it sends LEASE_ATTACH and LEASE_PING and
+ *    on which the master sends LEASE_RECALL. Per inode and session there are three rights:
+ *    - R, what is known of the inode may be used again: attributes, xattrs, link target, chunk
+ *      locations; of a directory also its entries, their absence and the listing. It comes with any
+ *      answer, by WIRE_LEASED_INODE or WIRE_LEASED_PARENT in the reply's header (failures included: a
+ *      name that is not there is leased by its parent). Reads name the session that wants it. READDIR
+ *      brings it for what the directory names too, if asked to.
+ *    - W, data may be sent to chunkservers: before the first WRITE of a file, by WIRE_LEASED_WRITE in
+ *      the reply to MAKE (of a new file), CHUNK_FOR_WRITE or LEASE_WRITE. Several sessions may have
+ *      it; nobody else has R then.
+ *    - B, its only writer: it may hold completed writes back. With W, by WIRE_LEASED_BUFFER in the reply
+ *      to MAKE (of a new file) or LEASE_WRITE (that asks for it). Nobody else has R or W then, and what
+ *      others ask of the file waits, questions too, until what was held back is with the master.
+ *    - O, has it open: it outlives its last name. Known from LEASE_OPEN or the answer to a recall.
+ *    What others have of what a request changes is recalled before the request is done. An answered
+ *    recall promises: what was known of that inode is forgotten, in the kernel too, and no answer to
+ *    a request that was sent before the recall came will be remembered: recalls and answers travel on
+ *    different connections. The same for W (RECALL_WRITE): it is given up unless a write is in
+ *    progress or a request that may bring it is unanswered (RECALLED_WRITING). A recall of B
+ *    (RECALL_BUFFER) is answered at once, too: B is gone, or (RECALLED_FLUSHING) the client flushes now
+ *    and names the inode in a later LEASE_PING (`returned`); B is not granted anew before that.
+ *    LEASE_ATTACH twice: first without a list; `lost` in the answer (a new session, a new incarnation
+ *    of the master, a lease that ran out) tells the client to forget everything first and then to
+ *    list, in one or more LEASE_ATTACH with the new incarnation, what it has open, writes now and holds
+ *    back (a new master does not know of it: until all have attached, questions about files wait); the
+ *    one with `last` ends it. Without `lost` all is as before. Leases are usable until lease_ms after
+ *    the client SENT the last answered LEASE_ATTACH (the one that ended it) or LEASE_PING; the master
+ *    counts from when it came. LEASE_PING that is answered `lost`, or refused with ERR_STALE (not this
+ *    session's link): attach anew. An inode named in `closed` is not opened again before the answer.
+ *
  * Framing
  * -------
  * A message is a header of WIRE_HEADER_BYTES, `fields_bytes` of fields (a record: see
@@ -48,7 +84,7 @@
  *
  *     0  u32 magic         "CRN1"
  *     4  u8  version       WIRE_VERSION; another one is refused
- *     5  u8  flags         WIRE_REPLY
+ *     5  u8  flags         WIRE_REPLY, in replies WIRE_LEASED_*
  *     6  u16 opcode
  *     8  u64 request id    chosen by the sender of the request
  *    16  u32 fields_bytes  <= FIELDS_BYTES_MAX
@@ -73,10 +109,15 @@ enum {
 	WIRE_MAGIC = 0x314e5243, /* "CRN1" as little-endian bytes */
 	WIRE_VERSION = 1,
 	WIRE_HEADER_BYTES = 40,
-	WIRE_REPLY = 1, /* flag */
+	WIRE_REPLY = 1, /* flags */
+	WIRE_LEASED_INODE = 2,
+	WIRE_LEASED_PARENT = 4,
+	WIRE_LEASED_WRITE = 8,
+	WIRE_LEASED_BUFFER = 16,
 };
 
-enum wire_role { ROLE_CLIENT = 1, ROLE_CHUNKSERVER = 2, ROLE_MASTER = 3 };
+/* ADMIN: a client that may also do what concerns the whole cluster. With a shared key every client may. */
+enum wire_role { ROLE_CLIENT = 1, ROLE_CHUNKSERVER = 2, ROLE_MASTER = 3, ROLE_ADMIN = 4 };
 
 /* Feature masks exchanged in HELLO. A peer refuses incompatible bits that it does not know. */
 enum {
@@ -86,7 +127,8 @@ enum {
 
 /* ---- nested records ---- */
 
-/* Who did it: checked by the kernel for mounts; recorded as owner of what is made. */
+/* Who did it: checked by the kernel for mounts; recorded as owner of what is made. groups: only with
+ * XATTR_SET of an access control list. */
 #define WIRE_CRED(F, S, A, V) \
 	F(u32, uid)           \
 	F(u32, gid)           \
@@ -117,7 +159,8 @@ enum {
 	F(u64, parent)        \
 	F(u32, project)       \
 	F(u32, policy)        \
-	F(u8, chunk_bits)
+	F(u8, chunk_bits)     \
+	F(u8, bare) /* it has no extended attributes; 0: it may have some */
 
 /* A member of a chunk: `part` is 0 for replicated chunks (reserved for erasure coding). */
 #define WIRE_REPLICA(F, S, A, V) \
@@ -125,21 +168,32 @@ enum {
 	F(u8, part)              \
 	F(str, addr)
 
-/* Replicas are in chain order, head first. id 0: a hole. */
+/* Replicas are in chain order, head first. id 0: a hole. settled: the version that the chunk got when
+ * its content was settled last with a loss: every replica that could count had lost its page cache
+ * (a power loss), so what was written at lower versions and not synced may be gone. 0: never. */
 #define WIRE_CHUNK(F, S, A, V) \
 	F(u64, index)          \
 	F(u64, id)             \
 	F(u32, version)        \
 	F(u8, flags)           \
 	F(blob, token)         \
-	V(wire_replica, replicas, REPLICAS_MAX)
+	V(wire_replica, replicas, REPLICAS_MAX) \
+	F(u32, settled)        \
+	F(u32, blocks) /* of this part of the file that are its own, in LOCATE */
 enum { CHUNK_WRITTEN = 1, RAISE_SETTLE = 2 }; /* its absence on a server is an error, not zeros */
 
-/* One element of READDIR's `entries` blob, each after a u32 length. */
+/* One element of READDIR's `entries` blob, each after a u32 length; with READDIR_NAMES a wire_name.
+ * leased: R of the inode came with it. type: the S_IFMT bits. */
 #define WIRE_DIRENT(F, S, A, V) \
 	F(u64, cookie)          \
 	F(str, name)            \
-	S(wire_attr, attr)
+	S(wire_attr, attr)      \
+	F(u8, leased)
+#define WIRE_NAME(F, S, A, V) \
+	F(u64, cookie)        \
+	F(u64, inode)         \
+	F(u32, type)          \
+	F(str, name)
 
 /* One element of CLUSTER_STATUS. */
 #define WIRE_SERVER_STATUS(F, S, A, V) \
@@ -181,6 +235,7 @@ enum {
 	HAVE_DAMAGED = 2, /* checksum mismatch or unreadable */
 	HAVE_TORN = 4,	  /* with UNCLEAN: blocks that were being written then do not verify */
 	HAVE_IN_DOUBT = 8, /* has a write that the others may not have; a raise settles it */
+	HAVE_LOSSY = 16, /* with UNCLEAN: unsynced bytes may be gone, as after a power loss */
 };
 
 /* The chunks with first_id <= id < first_id + REPORT_RANGE_IDS. */
@@ -216,365 +271,10 @@ uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags);
 	F(blob, proof)
 #define WIRE_PROVE(F, S, A, V) F(blob, proof)
 
-#define WIRE_SESSION_OPEN(F, S, A, V) \
-	F(str, name)                  \
-	F(u64, nonce) /* a retry of the opening finds the first session by it */
-#define WIRE_SESSION(F, S, A, V) \
-	F(u64, session)          \
-	F(u32, ttl_ms)           \
-	F(u64, root)             \
-	F(blob, cluster)
-#define WIRE_SESSION_REF(F, S, A, V) F(u64, session)
-
-#define WIRE_INODE_REF(F, S, A, V) \
-	S(wire_cred, cred)         \
-	F(u64, inode)
-#define WIRE_NAME_REF(F, S, A, V) \
-	S(wire_cred, cred)        \
-	F(u64, parent)            \
-	F(str, name)
-#define WIRE_ATTR_REPLY(F, S, A, V) S(wire_attr, attr)
-
-#define WIRE_SETATTR(F, S, A, V) \
-	S(wire_opid, id)         \
-	S(wire_cred, cred)       \
-	F(u64, inode)            \
-	F(u32, mask)             \
-	F(u32, mode)             \
-	F(u32, uid)              \
-	F(u32, gid)              \
-	F(u64, size)             \
-	F(when, atime)           \
-	F(when, mtime)
-enum {
-	SET_MODE = 1,
-	SET_UID = 2,
-	SET_GID = 4,
-	SET_SIZE = 8,
-	SET_ATIME = 16,
-	SET_MTIME = 32,
-	SET_ATIME_NOW = 64, /* the master's clock */
-	SET_MTIME_NOW = 128,
-	SET_ALL = 255,
-};
-
-#define WIRE_READDIR(F, S, A, V) \
-	S(wire_cred, cred)       \
-	F(u64, inode)            \
-	F(u64, cookie)           \
-	F(u32, max_bytes)
-#define WIRE_READDIR_REPLY(F, S, A, V) \
-	F(blob, entries)               \
-	F(u8, eof)
-
-/* Makes any type of file: the type is in mode. umask is already applied by the caller. */
-#define WIRE_MAKE(F, S, A, V) \
-	S(wire_opid, id)      \
-	S(wire_cred, cred)    \
-	F(u64, parent)        \
-	F(str, name)          \
-	F(u32, mode)          \
-	F(u64, rdev)          \
-	F(str, target)        \
-	F(u8, flags)
-enum {
-	MAKE_EXCL = 1,	/* an existing name is ERR_EXIST; without: regular files are answered */
-	MAKE_CHUNK = 2, /* place the first chunk too, and answer with it */
-};
-#define WIRE_MAKE_REPLY(F, S, A, V) \
-	S(wire_attr, attr)          \
-	F(u8, existed)              \
-	S(wire_chunk, chunk)
-
-#define WIRE_LINK(F, S, A, V) \
-	S(wire_opid, id)      \
-	S(wire_cred, cred)    \
-	F(u64, inode)         \
-	F(u64, parent)        \
-	F(str, name)
-/* hold: an inode that this session has open: if it loses its last name it lives on until
- * RELEASE or the session's end. 0: none. */
-#define WIRE_UNLINK(F, S, A, V) \
-	S(wire_opid, id)        \
-	S(wire_cred, cred)      \
-	F(u64, parent)          \
-	F(str, name)            \
-	F(u8, dir)              \
-	F(u64, hold)
-#define WIRE_UNLINK_REPLY(F, S, A, V) \
-	F(u64, inode)                 \
-	F(u32, nlink)
-#define WIRE_RENAME(F, S, A, V) \
-	S(wire_opid, id)        \
-	S(wire_cred, cred)      \
-	F(u64, parent)          \
-	F(str, name)            \
-	F(u64, new_parent)      \
-	F(str, new_name)        \
-	F(u32, flags)           \
-	F(u64, hold)
-enum { RENAME_F_NOREPLACE = 1, RENAME_F_EXCHANGE = 2 }; /* as renameat2(2) */
-#define WIRE_RENAME_REPLY(F, S, A, V) \
-	F(u64, inode)                 \
-	F(u64, replaced)
-#define WIRE_RELEASE(F, S, A, V) \
-	S(wire_opid, id)         \
-	F(u64, inode)
-#define WIRE_READLINK_REPLY(F, S, A, V) F(str, target)
-
-#define WIRE_XATTR_SET(F, S, A, V) \
-	S(wire_opid, id)           \
-	S(wire_cred, cred)         \
-	F(u64, inode)              \
-	F(str, name)               \
-	F(blob, value)             \
-	F(u8, flags)
-enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: setxattr(2) */
-#define WIRE_XATTR_GET(F, S, A, V) \
-	S(wire_cred, cred)         \
-	F(u64, inode)              \
-	F(str, name)
-/* For XATTR_LIST: the names, each followed by a NUL. */
-#define WIRE_XATTR_REPLY(F, S, A, V) F(blob, value)
-
-#define WIRE_STATFS_REPLY(F, S, A, V) \
-	F(u64, total_bytes)           \
-	F(u64, free_bytes)            \
-	F(u64, inodes)
-
-/* Attributes and the locations of chunks first .. first+count-1, holes included. */
-#define WIRE_LOCATE(F, S, A, V) \
-	S(wire_cred, cred)      \
-	F(u64, inode)           \
-	F(u64, first)           \
-	F(u32, count)
-#define WIRE_LOCATE_REPLY(F, S, A, V) \
-	S(wire_attr, attr)            \
-	V(wire_chunk, chunks, CHUNKS_PER_LOCATE_MAX)
-#define WIRE_CHUNK_FOR_WRITE(F, S, A, V) \
-	S(wire_opid, id)                 \
-	S(wire_cred, cred)               \
-	F(u64, inode)                    \
-	F(u64, index)
-#define WIRE_CHUNK_REPLY(F, S, A, V) \
-	S(wire_attr, attr)           \
-	S(wire_chunk, chunk)
-/* Bytes offset .. end-1 were committed on their chunks: the size becomes at least `end`. chunks,
- * versions: of those that were written to, in the order of the file. Another one may be there by
- * now, and that one was not written. The first write of a chunk counts only at the version that it
- * has: ERR_CHUNK_VERSION, ERR_CHUNK_PENDING when it was raised or is being raised, and the bytes
- * are written again: a server that had nothing of it when it was raised has made it at the old
- * version. */
-#define WIRE_WROTE(F, S, A, V) \
-	S(wire_opid, id)       \
-	S(wire_cred, cred)     \
-	F(u64, inode)          \
-	F(u64, offset)         \
-	F(u64, end)            \
-	A(u64, chunks, WROTE_CHUNKS_MAX) \
-	A(u32, versions, WROTE_CHUNKS_MAX)
-/* A client or a chain member could not use a member of a chunk. */
-#define WIRE_CHUNK_FAULT(F, S, A, V) \
-	F(u64, chunk)                \
-	F(u32, version)              \
-	F(u32, server)               \
-	F(u8, writing)               \
-	F(i32, reason)               \
-	F(str, text)
-
-#define WIRE_CLUSTER_STATUS(F, S, A, V) \
-	F(blob, cluster)                \
-	F(u64, applied)                 \
-	F(u64, durable)                 \
-	F(u64, inodes)                  \
-	F(u64, chunks)                  \
-	F(u64, chunks_under_goal)       \
-	F(u64, chunks_pending)          \
-	F(u64, garbage)                 \
-	F(u32, sessions)                \
-	F(blob, servers) /* wire_server_status records, each after a u32 length */ \
-	F(u8, held)                     \
-	F(u32, repairs)                 \
-	F(u32, moves)                   \
-	A(u64, queue, REPLICAS_MAX)     \
-	S(wire_compare, compare)
-/* held: see HOLD. repairs, moves: raises under way to mend and to balance. queue[n]: chunks known
- * to wait for repair that have n live copies. */
-
-/* The master's own walk over all chunks, comparing the digests of the replicas of each. */
-#define WIRE_COMPARE(F, S, A, V) \
-	F(u64, compared)         \
-	F(u64, total)            \
-	F(u64, differed)         \
-	F(u64, rounds)           \
-	F(when, ended)
-
-/* An administrator sets what is wanted of a server; SERVER_DRAINING of master/schema.h. */
-enum { SERVER_DRAINING = 1 };
-#define WIRE_SERVER_SET(F, S, A, V) \
-	F(u32, server)              \
-	F(u8, flags)
-/* A page of the chunks that are not as they should be, beginning with chunk `from`. */
-#define WIRE_FSCK(F, S, A, V) \
-	F(u64, from)          \
-	F(u32, max_rows)
-/* rows: wire_fsck_row records, each after a u32 length. next: where the next page begins, 0 at the
- * end. looked_at: chunks of this page, healthy ones included. held: see HOLD; kept_replicas of
- * kept_chunks: what servers have reported and the state does not know (at least so many). */
-#define WIRE_FSCK_REPLY(F, S, A, V) \
-	F(blob, rows)               \
-	F(u64, next)                \
-	F(u64, looked_at)           \
-	F(u8, held)                 \
-	F(u64, kept_replicas)       \
-	F(u64, kept_chunks)
-/* live: members that are up and have a good replica now. path: of one name of the file, empty when
- * none was found within bounds; index: of the chunk in the file. states: of the replicas. */
-#define WIRE_FSCK_ROW(F, S, A, V) \
-	F(u64, chunk)             \
-	F(u32, version)           \
-	F(u64, inode)             \
-	F(u64, index)             \
-	F(str, path)              \
-	F(u8, problem)            \
-	F(u8, live)               \
-	F(u8, members)            \
-	F(u8, copies)             \
-	V(wire_replica, replicas, REPLICAS_MAX) \
-	A(u8, states, REPLICAS_MAX)
-enum { FSCK_REPLICA_GOOD = 1, FSCK_REPLICA_AWAY = 2, FSCK_REPLICA_DAMAGED = 3,
-       FSCK_REPLICA_UNCLEAN = 4 /* to be compared with the others */ };
-enum {
-	FSCK_MISSING = 1,  /* no live copy: reads fail now */
-	FSCK_UNDER_GOAL = 2, /* fewer live copies than wanted */
-	FSCK_DAMAGED = 3,  /* enough members, one of them damaged or to be compared */
-	FSCK_PENDING = 4,  /* a change of members or length is under way */
-};
-/* The state as it is in LevelDB: start 1 opens a stable view for this connection, later calls go
- * on; a view that is not asked for a minute is closed (ERR_STALE). ERR_BUSY: others are being
- * taken. rows: pairs of (u32 length, key), (u32 length, value), keys rising. applied, cluster: the
- * entry it is the state of, and whose state it is. */
-#define WIRE_BACKUP(F, S, A, V) F(u8, start)
-#define WIRE_BACKUP_REPLY(F, S, A, V) \
-	F(u64, applied)               \
-	F(u8, end)                    \
-	F(blob, rows)                 \
-	F(blob, cluster)
-/* held: nothing that servers have and the state does not know is deleted. Set by an import, cleared
- * by an administrator. */
-#define WIRE_HOLD(F, S, A, V) F(u8, held)
-
-/* uuid: of the server's first disk set, made on first start; cluster: empty before the first
- * registration, or the cluster's 16 bytes. addr: where clients reach it. */
-#define WIRE_CS_REGISTER(F, S, A, V) \
-	F(blob, uuid)                \
-	F(blob, cluster)             \
-	F(str, addr)                 \
-	F(str, rack)                 \
-	F(str, host)
-/* lease_ms: a server that has had no answer from the master for so long, counted from when it sent
- * the request that was answered last, neither serves nor acknowledges (ERR_LEASE). Shorter than
- * dead_ms. */
-#define WIRE_CS_REGISTERED(F, S, A, V) \
-	F(u32, server)                 \
-	F(blob, cluster)               \
-	F(u32, heartbeat_ms)           \
-	F(u32, dead_ms)                \
-	F(u32, lease_ms)
-#define WIRE_CS_HEARTBEAT(F, S, A, V) \
-	F(u64, total_bytes)           \
-	F(u64, free_bytes)            \
-	F(u64, chunks)                \
-	F(u32, disks)                 \
-	F(u32, disks_bad)             \
-	F(u32, load) /* requests in progress */ \
-	S(wire_scrub, scrub)
-/* Ranges in rising order covering every id this server has; the reply lists those that differ.
- * last: no further CS_DIGEST follows. Ranges not named have no chunk here. */
-#define WIRE_CS_DIGEST(F, S, A, V)                \
-	F(u64, from_id)                           \
-	F(u8, last)                               \
-	V(wire_range, ranges, REPORT_RANGES_MAX)
-#define WIRE_CS_DIGEST_REPLY(F, S, A, V) A(u64, differ, REPORT_RANGES_MAX)
-/* All that this server has in one range. `have`: wire_have records, each after a u32 length. */
-#define WIRE_CS_REPORT(F, S, A, V) \
-	F(u64, first_id)           \
-	F(blob, have)
-/* Single chunks found unclean, damaged or lost while running. */
-#define WIRE_CS_DAMAGE(F, S, A, V) F(blob, have)
-
-#define CHUNK_LENGTH_KEEP UINT64_MAX
-/* From version to new_version, cutting to `length` bytes unless CHUNK_LENGTH_KEEP. Done already
- * is done again harmlessly. A chunk that was never written (flags without CHUNK_WRITTEN) and is
- * absent is answered with length 0. RAISE_SETTLE: every replica was open at a crash and this one
- * counts: a block that does not verify is taken from the first of `others` on which it does, and
- * where there is none it gets the checksum of what it holds. */
-#define WIRE_CHUNK_RAISE(F, S, A, V) \
-	F(u64, chunk)                \
-	F(u32, version)              \
-	F(u32, new_version)          \
-	F(u64, length)               \
-	F(u8, flags)                 \
-	V(wire_replica, others, REPLICAS_MAX)
-/* What is here of a chunk at this version, for comparison: ERR_BUSY while it is being written. */
-#define WIRE_CHUNK_CHECK(F, S, A, V) \
-	F(u64, chunk)                \
-	F(u32, version)
-#define WIRE_CHUNK_STATE(F, S, A, V) \
-	F(u8, present)               \
-	F(u64, length)               \
-	F(u32, digest) /* CRC32C of the checksum table */
-/* Become a copy of source's replica at source_version, and be named new_version. */
-#define WIRE_CHUNK_PULL(F, S, A, V)  \
-	F(u64, chunk)                \
-	F(u32, source_version)       \
-	F(u32, new_version)          \
-	S(wire_replica, source)      \
-	F(u8, chunk_bits)
-/* have: those to delete, wire_have records each after a u32 length; absent ones are no error. */
-#define WIRE_CHUNK_DELETE(F, S, A, V) F(blob, have)
-
-/* offset and len are block-aligned. The data follows the reply's fields. */
-#define WIRE_READ(F, S, A, V) \
-	F(u64, chunk)         \
-	F(u32, version)       \
-	F(u32, offset)        \
-	F(u32, len)           \
-	F(u8, flags)          \
-	F(blob, token)
-/* STABLE: verified under the range lock. RECOVER (between chunkservers): from a replica that was
- * open at a crash too, at `version` or the next one; only blocks that verify. */
-enum { READ_STABLE = 1, READ_RECOVER = 2 };
-/* sums: the stored form (common/crc.h) of each block of the data, 4 bytes little-endian each. */
-#define WIRE_READ_REPLY(F, S, A, V) F(blob, sums)
-/* The data follows. sums: crc_stored() of each touched block's bytes in this message. A first or
- * last block that is covered in part is merged by each replica. */
-#define WIRE_WRITE(F, S, A, V) \
-	F(u64, chunk)          \
-	F(u32, version)        \
-	F(u32, offset)         \
-	F(u8, flags)           \
-	F(u8, chunk_bits)      \
-	F(blob, sums)          \
-	F(blob, token)         \
-	V(wire_replica, chain, REPLICAS_MAX) \
-	F(u64, session)        \
-	F(u64, seq)
-/* session, seq: name this piece of a write, the same when it is sent again; the head does not apply
- * again what it remembers. 0: not remembered. */
-enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync before answering */
-#define WIRE_SYNC(F, S, A, V) \
-	F(u64, chunk)         \
-	F(u32, version)       \
-	F(blob, token)        \
-	V(wire_replica, chain, REPLICAS_MAX)
-#define WIRE_SUMS(F, S, A, V) \
-	F(u64, chunk)         \
-	F(u32, version)       \
-	F(blob, token)
-#define WIRE_SUMS_REPLY(F, S, A, V) \
-	F(u64, length)              \
-	F(blob, sums)
+/* The others are in files of their own, by who speaks. */
+#include "common/wire_admin.h"
+#include "common/wire_client.h"
+#include "common/wire_cs.h"
 
 /* ---- the tables ---- */
 
@@ -586,6 +286,7 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	R(wire_replica, WIRE_REPLICA)                \
 	R(wire_chunk, WIRE_CHUNK)                    \
 	R(wire_dirent, WIRE_DIRENT)                  \
+	R(wire_name, WIRE_NAME)                      \
 	R(wire_scrub, WIRE_SCRUB)                    \
 	R(wire_compare, WIRE_COMPARE)                \
 	R(wire_server_status, WIRE_SERVER_STATUS)    \
@@ -626,12 +327,26 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	R(wire_chunk_fault, WIRE_CHUNK_FAULT)        \
 	R(wire_cluster_status, WIRE_CLUSTER_STATUS)  \
 	R(wire_server_set, WIRE_SERVER_SET)          \
+	R(wire_server_remove, WIRE_SERVER_REMOVE)    \
+	R(wire_quota_set, WIRE_QUOTA_SET)            \
+	R(wire_quota_count, WIRE_QUOTA_COUNT)        \
+	R(wire_quotas, WIRE_QUOTAS)                  \
+	R(wire_quotas_reply, WIRE_QUOTAS_REPLY)      \
+	R(wire_quota, WIRE_QUOTA)                    \
 	R(wire_fsck, WIRE_FSCK)                      \
 	R(wire_fsck_row, WIRE_FSCK_ROW)              \
 	R(wire_fsck_reply, WIRE_FSCK_REPLY)          \
 	R(wire_backup, WIRE_BACKUP)                  \
 	R(wire_backup_reply, WIRE_BACKUP_REPLY)      \
 	R(wire_hold, WIRE_HOLD)                      \
+	R(wire_lease_attach, WIRE_LEASE_ATTACH)      \
+	R(wire_lease_attached, WIRE_LEASE_ATTACHED)  \
+	R(wire_lease_ping, WIRE_LEASE_PING)          \
+	R(wire_lease_pong, WIRE_LEASE_PONG)          \
+	R(wire_lease_write, WIRE_LEASE_WRITE)        \
+	R(wire_lease_open, WIRE_LEASE_OPEN)          \
+	R(wire_lease_recall, WIRE_LEASE_RECALL)      \
+	R(wire_lease_recalled, WIRE_LEASE_RECALLED)  \
 	R(wire_cs_register, WIRE_CS_REGISTER)        \
 	R(wire_cs_registered, WIRE_CS_REGISTERED)    \
 	R(wire_cs_heartbeat, WIRE_CS_HEARTBEAT)      \
@@ -647,12 +362,23 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	R(wire_read, WIRE_READ)                      \
 	R(wire_read_reply, WIRE_READ_REPLY)          \
 	R(wire_write, WIRE_WRITE)                    \
+	R(wire_copy, WIRE_COPY)                      \
 	R(wire_sync, WIRE_SYNC)                      \
 	R(wire_sums, WIRE_SUMS)                      \
-	R(wire_sums_reply, WIRE_SUMS_REPLY)
+	R(wire_sums_reply, WIRE_SUMS_REPLY)          \
+	R(wire_lock, WIRE_LOCK)                      \
+	R(wire_lock_reply, WIRE_LOCK_REPLY)          \
+	R(wire_lock_wait, WIRE_LOCK_WAIT)            \
+	R(wire_lock_cancel, WIRE_LOCK_CANCEL)        \
+	R(wire_lock_test, WIRE_LOCK_TEST)            \
+	R(wire_lock_state, WIRE_LOCK_STATE)          \
+	R(wire_locks, WIRE_LOCKS)                    \
+	R(wire_locks_reply, WIRE_LOCKS_REPLY)        \
+	R(wire_lock_row, WIRE_LOCK_ROW)
 
 /* M(number, NAME, request record, reply record). 0x00xx connection, 0x01xx client to master,
- * 0x02xx chunkserver to master, 0x03xx master to chunkserver, 0x04xx to a chunkserver's port. */
+ * 0x02xx chunkserver to master, 0x03xx master to chunkserver, 0x04xx to a chunkserver's port,
+ * 0x05xx master to client. */
 #define WIRE_MESSAGES(M)                                                          \
 	M(0x0001, HELLO, wire_hello, wire_challenge)                              \
 	M(0x0002, PROVE, wire_prove, wire_empty)                                  \
@@ -682,6 +408,19 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	M(0x0132, FSCK, wire_fsck, wire_fsck_reply)                               \
 	M(0x0133, BACKUP, wire_backup, wire_backup_reply)                         \
 	M(0x0134, HOLD, wire_hold, wire_empty)                                    \
+	M(0x0135, SERVER_REMOVE, wire_server_remove, wire_empty)                  \
+	M(0x0136, QUOTA_SET, wire_quota_set, wire_empty)                          \
+	M(0x0137, QUOTA_COUNT, wire_quota_count, wire_empty)                      \
+	M(0x0138, QUOTAS, wire_quotas, wire_quotas_reply)                         \
+	M(0x0140, LEASE_ATTACH, wire_lease_attach, wire_lease_attached)           \
+	M(0x0141, LEASE_PING, wire_lease_ping, wire_lease_pong)                   \
+	M(0x0142, LEASE_WRITE, wire_lease_write, wire_attr_reply)                 \
+	M(0x0143, LEASE_OPEN, wire_lease_open, wire_attr_reply)                   \
+	M(0x0150, LOCK, wire_lock, wire_lock_reply)                               \
+	M(0x0151, LOCK_WAIT, wire_lock_wait, wire_empty)                          \
+	M(0x0152, LOCK_CANCEL, wire_lock_cancel, wire_empty)                      \
+	M(0x0153, LOCK_TEST, wire_lock_test, wire_lock_state)                     \
+	M(0x0154, LOCKS, wire_locks, wire_locks_reply)                            \
 	M(0x0201, CS_REGISTER, wire_cs_register, wire_cs_registered)              \
 	M(0x0202, CS_DIGEST, wire_cs_digest, wire_cs_digest_reply)                \
 	M(0x0203, CS_REPORT, wire_cs_report, wire_empty)                          \
@@ -695,7 +434,9 @@ enum { WRITE_CREATE = 1, WRITE_SYNC = 2 }; /* make the chunk if absent; sync bef
 	M(0x0401, READ, wire_read, wire_read_reply)                               \
 	M(0x0402, WRITE, wire_write, wire_empty)                                  \
 	M(0x0403, SYNC, wire_sync, wire_empty)                                    \
-	M(0x0404, SUMS, wire_sums, wire_sums_reply)
+	M(0x0404, SUMS, wire_sums, wire_sums_reply)                               \
+	M(0x0405, COPY, wire_copy, wire_empty)                                    \
+	M(0x0501, LEASE_RECALL, wire_lease_recall, wire_lease_recalled)
 
 enum wire_op {
 #define WIRE_X_ENUM(number, NAME, req, rep) OP_##NAME = number,
@@ -750,6 +491,9 @@ int wire_put_failure(struct buf *b, uint16_t op, uint64_t id, uint64_t trace, in
 /* A reply whose fields are encoded already. */
 int wire_put_reply_raw(struct buf *b, uint16_t op, uint64_t id, uint64_t trace,
 		       struct slice fields);
+
+/* Sets WIRE_LEASED_* in the reply whose header begins at `start` of b, the last message in b. */
+void wire_set_leased(struct buf *b, size_t start, uint8_t leased);
 
 /* Decodes the reply's fields into ret (a struct of the opcode's reply record): 0, or the status
  * the peer sent with its text in err, or ERR_PROTOCOL. *ret_server (may be NULL) is the member

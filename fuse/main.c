@@ -24,7 +24,9 @@
 #include "common/cluster.h"
 #include "common/fault.h"
 #include "common/log.h"
-#include "fuse/ops.h"
+#include "common/privs.h"
+#include "fuse/init.h"
+#include "fuse/loop.h"
 
 static const char program[] = "cairn-mount";
 
@@ -164,7 +166,7 @@ static void *stop_thread(void *arg)
 	flush_mount(s->mountpoint);
 	fuse_session_exit(s->session);
 	for (int ms = 0; !atomic_load(&s->done); ms += KICK_MS) {
-		pthread_kill(s->main_thread, SIGUSR1);
+		pthread_kill(s->main_thread, LOOP_KICK_SIGNAL);
 		nanosleep(&pause, NULL);
 		if (ms == END_MS) {
 			log_warn("unmounting %s: some requests have not ended in %d ms",
@@ -177,27 +179,10 @@ static void *stop_thread(void *arg)
 
 /* ---- serving ---- */
 
-static int serve_loop(struct fuse_session *session, bool single_thread)
+static int serve(struct fuse_session *session, struct mount *mount, const struct mount_options *o)
 {
-	struct fuse_loop_config *config;
-	int r;
-
-	if (single_thread)
-		return fuse_session_loop(session);
-	config = fuse_loop_cfg_create();
-	if (!config)
-		return -ENOMEM;
-	fuse_loop_cfg_set_clone_fd(config, 1);
-	fuse_loop_cfg_set_max_threads(config, THREADS_MAX);
-	fuse_loop_cfg_set_idle_threads(config, THREADS_MAX); /* never ended while idle */
-	r = fuse_session_loop_mt(session, config);
-	fuse_loop_cfg_destroy(config);
-	return r;
-}
-
-static int serve(struct fuse_session *session, struct cairn *fs, const struct mount_options *o)
-{
-	struct stopper s = {.session = session, .fs = fs, .mountpoint = o->mountpoint,
+	struct stopper s = {.session = session, .fs = mount->fs,
+			    .mountpoint = o->mountpoint,
 			    .main_thread = pthread_self()};
 	struct sigaction kick = {.sa_handler = on_kick};
 	pthread_t thread;
@@ -205,11 +190,11 @@ static int serve(struct fuse_session *session, struct cairn *fs, const struct mo
 
 	stop_signals(&s.signals);
 	sigemptyset(&kick.sa_mask);
-	sigaction(SIGUSR1, &kick, NULL); /* without SA_RESTART: it is to interrupt */
+	sigaction(LOOP_KICK_SIGNAL, &kick, NULL); /* without SA_RESTART: it is to interrupt */
 	r = pthread_create(&thread, NULL, stop_thread, &s);
 	if (r != 0)
 		return -r;
-	r = serve_loop(session, o->single_thread);
+	r = loop_run(session, mount, o->single_thread ? 1 : THREADS_MAX);
 	atomic_store(&s.done, true);
 	/* Unmounted by somebody else: the thread still waits for a signal. */
 	pthread_kill(thread, SIGTERM);
@@ -218,7 +203,7 @@ static int serve(struct fuse_session *session, struct cairn *fs, const struct mo
 }
 
 /* Mounts and serves until unmounted or told to stop. */
-static int run_session(struct fuse_session *session, struct cairn *fs,
+static int run_session(struct fuse_session *session, struct mount *mount,
 		       const struct mount_options *o, int ready_fd)
 {
 	int r;
@@ -227,12 +212,20 @@ static int run_session(struct fuse_session *session, struct cairn *fs,
 		fprintf(stderr, "%s: cannot mount on %s\n", program, o->mountpoint);
 		return 1;
 	}
+	r = init_watch(session);
+	if (r < 0) {
+		fprintf(stderr, "%s: %s\n", program, strerror(-r));
+		fuse_session_unmount(session);
+		return 1;
+	}
 	if (ready_fd >= 0 && daemon_ready(ready_fd, o->log_file) < 0) {
 		fuse_session_unmount(session);
 		return 1;
 	}
+	inval_start(mount->inval, session);
 	log_info("mounted on %s", o->mountpoint);
-	r = serve(session, fs, o);
+	r = serve(session, mount, o);
+	inval_stop(mount->inval, END_MS);
 	fuse_session_unmount(session);
 	if (r < 0)
 		log_error("serving %s: %s", o->mountpoint, strerror(-r));
@@ -242,18 +235,25 @@ static int run_session(struct fuse_session *session, struct cairn *fs,
 }
 
 static int connect_cluster(const struct mount_options *o, const struct cluster *cluster,
-			   struct cairn **ret)
+			   struct mount *mount)
 {
+	const struct cairn_watch watch = {.arg = mount->inval, .recalled = inval_recalled,
+					  .dropped = inval_dropped};
 	struct cairn_options options = {
 		.masters = cluster->masters,
-		.key_file = cluster->key_file,
+		.credentials = cluster->credentials,
+		.allow_plaintext = cluster->allow_plaintext,
 		.timeout_ms = o->timeout_ms ? o->timeout_ms : cluster->timeout_ms,
+		.write_buffer_bytes = o->write_buffer_bytes,
+		.write_buffer_ms = o->write_buffer_ms,
 		.readahead_bytes = o->readahead_bytes ? o->readahead_bytes
 						      : cluster->readahead_bytes,
+		.cache = !o->no_lease, .watch = &watch,
+		.atime = o->read_only ? CAIRN_ATIME_NONE : o->atime,
 	};
 	char reason[CONNECT_ERROR_BYTES] = "";
 
-	if (cairn_connect(&options, ret, reason, sizeof(reason)) == 0)
+	if (cairn_connect(&options, &mount->fs, reason, sizeof(reason)) == 0)
 		return 0;
 	fprintf(stderr, "%s: %s\n", program, reason);
 	return -1;
@@ -261,14 +261,18 @@ static int connect_cluster(const struct mount_options *o, const struct cluster *
 
 static int mount_and_serve(struct mount_options *o, const struct cluster *cluster)
 {
-	struct mount mount = {0};
+	struct mount mount = {.inval = inval_new(!o->no_lease)};
 	struct fuse_session *session;
 	sigset_t signals;
 	int ready_fd = -1, status = 1, r;
 
+	if (!mount.inval)
+		return 1;
 	session = fuse_session_new(&o->args, &mount_ops, sizeof(mount_ops), &mount);
-	if (!session)
+	if (!session) {
+		inval_free(mount.inval);
 		return 1; /* libfuse has said why */
+	}
 	r = o->foreground ? 0 : daemon_fork(&ready_fd);
 	if (r < 0) {
 		fprintf(stderr, "%s: cannot start: %s\n", program, strerror(-r));
@@ -277,11 +281,12 @@ static int mount_and_serve(struct mount_options *o, const struct cluster *cluste
 		stop_signals(&signals);
 		pthread_sigmask(SIG_BLOCK, &signals, NULL);
 		signal(SIGPIPE, SIG_IGN);
-		if (connect_cluster(o, cluster, &mount.fs) == 0)
-			status = run_session(session, mount.fs, o, ready_fd);
+		if (connect_cluster(o, cluster, &mount) == 0)
+			status = run_session(session, &mount, o, ready_fd);
 	}
 	fuse_session_destroy(session);
 	cairn_disconnect(mount.fs);
+	inval_free(mount.inval);
 	return status;
 }
 
@@ -298,9 +303,11 @@ int main(int argc, char **argv)
 	if (r != 0)
 		return r < 0;
 	log_setup(program, options.log_level);
+	if (!options.core_dumps)
+		privs_no_core();
 	r = fault_setup(program, &err);
 	if (r == 0)
-		r = cluster_find(program, options.masters, options.key_file, &cluster, &err);
+		r = cluster_find(program, options.masters, options.credentials, &cluster, &err);
 	if (r == 0) {
 		r = mount_options_fuse_args(&options, cluster.masters, &err);
 		if (r == 0)

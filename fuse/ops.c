@@ -1,16 +1,11 @@
-/* The name space: lookup, attributes, making, moving and removing names, extended attributes.
+/* The name space: lookup, attributes, making, moving and removing names.
  *
- * The node id is the inode id, which is never reused: so nothing has to be kept per node, and
- * forget has nothing to do. Time-outs are 0: the kernel asks for every name and attribute, so
- * that another mount's completed change is seen at once (ARCHITECTURE.md, Coherence).
+ * The node id is the inode id, which is never reused. How long the kernel may remember a name or
+ * attributes, and how it is told to forget them, is in fuse/inval.h.
  *
  * Requests left to libfuse's ENOSYS, which the kernel remembers for the life of the mount:
- * flush (every completed write is visible already; the kernel still launders mmap pages and
- * reports their errors at close), fsyncdir (name space changes are durable when answered),
- * access (default_permissions), lseek, fallocate, copy_file_range (the callers' fallbacks work).
- * There is no readdirplus: with time-outs of 0 the kernel looks every name up again before it
- * uses it, so the attributes would be fetched for nothing; and those that a directory handle
- * read ahead could undo a newer size.
+ * fsyncdir (name space changes are durable when answered),
+ * access (default_permissions), copy_file_range (the callers' fallbacks work).
  */
 #include "fuse/ops.h"
 
@@ -18,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/limits.h"
 #include "common/log.h"
 #include "fuse/options.h"
@@ -29,14 +25,18 @@ struct cairn *ops_fs(fuse_req_t req)
 	return ((struct mount *)fuse_req_userdata(req))->fs;
 }
 
+struct inval *ops_inval(fuse_req_t req)
+{
+	return ((struct mount *)fuse_req_userdata(req))->inval;
+}
+
 void ops_cred(fuse_req_t req, struct cairn_cred *ret)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
 	ret->uid = ctx->uid;
 	ret->gid = ctx->gid;
-	/* The kernel has applied it to the mode already: FUSE_CAP_DONT_MASK stays off. */
-	ret->umask = 0;
+	ret->umask = ctx->umask; /* of requests that make something */
 	ret->n_groups = 0;
 }
 
@@ -50,11 +50,22 @@ static bool failure_is_ordinary(int eno)
 	}
 }
 
-void ops_fail(fuse_req_t req, int r, const char *what, uint64_t inode, const char *name)
+void ops_log_failure(int r, const char *what, uint64_t inode, const char *name)
 {
 	if (!failure_is_ordinary(-r))
 		log_warn("%s inode %llu%s%s: %s", what, (unsigned long long)inode,
 			 name ? " name " : "", name ? name : "", cairn_error());
+}
+
+int ops_interrupted(int r)
+{
+	return deadline_is_cut() && r < 0 && !failure_is_ordinary(-r) ? -EINTR : r;
+}
+
+void ops_fail(fuse_req_t req, int r, const char *what, uint64_t inode, const char *name)
+{
+	r = ops_interrupted(r);
+	ops_log_failure(r, what, inode, name);
 	fuse_reply_err(req, -r);
 }
 
@@ -70,34 +81,61 @@ void ops_entry(const struct cairn_attr *attr, struct fuse_entry_param *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->ino = attr->inode;
-	ret->generation = 1; /* ids are never reused */
+	ret->generation = OPS_GENERATION;
 	cairn_attr_to_stat(attr, &ret->attr);
 }
 
-static void reply_entry(fuse_req_t req, int r, const struct cairn_attr *attr, const char *what,
-			uint64_t inode, const char *name)
+/* ticket: from before libcairn was asked. looked_up: LOOKUP's answer, to which -ENOENT may belong. */
+static void reply_entry(fuse_req_t req, int r, const struct cairn_attr *attr, uint64_t ticket,
+			bool looked_up, const char *what, uint64_t inode, const char *name)
 {
-	struct fuse_entry_param e;
+	struct inval *inval = ops_inval(req);
+	struct fuse_entry_param e = {0};
+	struct inval_entry told;
 
-	if (r < 0) {
+	if (r < 0 && !(looked_up && r == -ENOENT && attr->name_ms > 0)) {
 		ops_fail(req, r, what, inode, name);
 		return;
 	}
-	ops_entry(attr, &e);
-	fuse_reply_entry(req, &e);
+	if (r == 0)
+		ops_entry(attr, &e);
+	inval_entry_begin(inval, ticket, inode, attr, looked_up, &told);
+	e.entry_timeout = (double)told.name_ms / 1000;
+	e.attr_timeout = (double)told.attr_ms / 1000;
+	r = r < 0 && told.name_ms == 0 ? fuse_reply_err(req, ENOENT) : fuse_reply_entry(req, &e);
+	inval_entry_end(inval, &told);
+	if (r < 0)
+		inval_entry_undo(inval, &told);
 }
 
-static void reply_attr(fuse_req_t req, int r, const struct cairn_attr *attr, const char *what,
-		       uint64_t inode)
+/* lasting: see fuse/inval.h, rule 4. */
+static void reply_attr(fuse_req_t req, int r, const struct cairn_attr *attr, uint64_t ticket,
+		       bool lasting, const char *what, uint64_t inode)
 {
+	struct inval *inval = ops_inval(req);
 	struct stat st;
+	int64_t ms;
 
 	if (r < 0) {
 		ops_fail(req, r, what, inode, NULL);
 		return;
 	}
 	cairn_attr_to_stat(attr, &st);
-	fuse_reply_attr(req, &st, 0);
+	ms = inval_attr_begin(inval, ticket, attr, lasting);
+	fuse_reply_attr(req, &st, (double)ms / 1000);
+	inval_attr_end(inval, attr->inode);
+}
+
+/* To a read that asks whether the kernel's pages may be used (fuse/inval.h, 6). */
+static void reply_read_attr(fuse_req_t req, struct cairn_attr *attr, uint64_t ticket)
+{
+	struct inval *inval = ops_inval(req);
+	struct stat st;
+	int64_t ms = inval_read_begin(inval, ticket, attr);
+
+	cairn_attr_to_stat(attr, &st);
+	fuse_reply_attr(req, &st, (double)ms / 1000);
+	inval_attr_end(inval, attr->inode);
 }
 
 /* ---- life cycle ---- */
@@ -105,10 +143,15 @@ static void reply_attr(fuse_req_t req, int r, const struct cairn_attr *attr, con
 static void ops_init(void *data, struct fuse_conn_info *conn)
 {
 	unsigned on = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
-		      FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS;
-	/* HANDLE_KILLPRIV off: the kernel clears set-id bits with a SETATTR. WRITEBACK_CACHE
+		      FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+		      FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS |
+		      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
+	/* POSIX_ACL: the kernel asks for the access control lists and decides by them; the master
+	 * keeps them and the modes in step. DONT_MASK: a default list replaces the umask.
+	 * CACHE_SYMLINKS: where a link leads never changes, and ids are not used again.
+	 * HANDLE_KILLPRIV off: the kernel clears set-id bits with a SETATTR. WRITEBACK_CACHE
 	 * off: the kernel must not own sizes. Splicing off: data goes from and to our buffers. */
-	unsigned off = FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_DONT_MASK |
+	unsigned off = FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_HANDLE_KILLPRIV |
 		       FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE;
 
 	conn->want = (conn->want | (on & conn->capable)) & ~off;
@@ -120,11 +163,14 @@ static void ops_init(void *data, struct fuse_conn_info *conn)
 
 static void ops_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
+	inval_forget(ops_inval(req), ino, nlookup);
 	fuse_reply_none(req);
 }
 
 static void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
+	for (size_t i = 0; i < count; i++)
+		inval_forget(ops_inval(req), forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -135,6 +181,8 @@ static int lookup_dots(struct cairn *fs, uint64_t inode, const char *name, struc
 {
 	int r = cairn_getattr(fs, inode, ret);
 
+	if (r == 0 && ret->nlink == 0)
+		return -ENOENT;
 	if (r == 0 && strcmp(name, "..") == 0)
 		r = cairn_getattr(fs, ret->parent ? ret->parent : CAIRN_ROOT, ret);
 	return r;
@@ -142,6 +190,7 @@ static int lookup_dots(struct cairn *fs, uint64_t inode, const char *name, struc
 
 static void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	uint64_t ticket = inval_ticket(ops_inval(req));
 	struct cairn_attr attr;
 	struct cairn_cred cred;
 	int r;
@@ -154,15 +203,19 @@ static void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	} else {
 		r = cairn_lookup(ops_fs(req), &cred, parent, name, &attr);
 	}
-	reply_entry(req, r, &attr, "lookup", parent, name);
+	reply_entry(req, r, &attr, ticket, true, "lookup", parent, name);
 }
 
 static void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	uint64_t ticket = inval_ticket(ops_inval(req));
 	struct cairn_attr attr;
 	int r = cairn_getattr(ops_fs(req), ino, &attr);
 
-	reply_attr(req, r, &attr, "getattr", ino);
+	if (r == 0 && fi && S_ISREG(attr.mode))
+		reply_read_attr(req, &attr, ticket);
+	else
+		reply_attr(req, r, &attr, ticket, true, "getattr", ino);
 }
 
 static unsigned setattr_mask(int to_set)
@@ -198,10 +251,15 @@ static void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_
 	struct cairn_cred cred;
 	int r;
 
+	inval_dir_locked(ops_inval(req), ino);
 	ops_cred(req, &cred);
-	r = mask ? cairn_setattr(ops_fs(req), &cred, ino, mask, &want, &attr)
-		 : cairn_getattr(ops_fs(req), ino, &attr);
-	reply_attr(req, r, &attr, "setattr", ino);
+	if (mask & CAIRN_SET_SIZE)
+		inval_change_begin(ops_inval(req), ino);
+	/* An empty mask is chown(-1, -1): a change of ctime. */
+	r = cairn_setattr(ops_fs(req), &cred, ino, mask, &want, &attr);
+	if (mask & CAIRN_SET_SIZE)
+		inval_change_end(ops_inval(req), ino);
+	reply_attr(req, r, &attr, 0, false, "setattr", ino);
 }
 
 static void ops_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -220,13 +278,15 @@ static void ops_readlink(fuse_req_t req, fuse_ino_t ino)
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
 		 const char *target)
 {
+	uint64_t ticket = inval_ticket(ops_inval(req));
 	struct cairn_attr attr;
 	struct cairn_cred cred;
 	int r;
 
+	inval_dir_locked(ops_inval(req), parent);
 	ops_cred(req, &cred);
 	r = cairn_make(ops_fs(req), &cred, parent, name, mode, rdev, target, O_EXCL, &attr);
-	reply_entry(req, r, &attr, "make", parent, name);
+	reply_entry(req, r, &attr, ticket, false, "make", parent, name);
 }
 
 static void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -249,6 +309,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, boo
 {
 	struct cairn_cred cred;
 
+	inval_dir_locked(ops_inval(req), parent);
 	ops_cred(req, &cred);
 	ops_reply_done(req, cairn_unlink_at(ops_fs(req), &cred, parent, name, dir),
 		       dir ? "rmdir" : "unlink", parent, name);
@@ -269,6 +330,8 @@ static void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse
 {
 	struct cairn_cred cred;
 
+	inval_dir_locked(ops_inval(req), parent);
+	inval_dir_locked(ops_inval(req), new_parent);
 	ops_cred(req, &cred);
 	ops_reply_done(req, cairn_rename_at(ops_fs(req), &cred, parent, name, new_parent,
 					    new_name, flags), "rename", parent, name);
@@ -276,23 +339,25 @@ static void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse
 
 static void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
 {
+	uint64_t ticket = inval_ticket(ops_inval(req));
 	struct cairn_attr attr;
 	struct cairn_cred cred;
 	int r;
 
+	inval_dir_locked(ops_inval(req), new_parent);
 	ops_cred(req, &cred);
 	r = cairn_link_inode(ops_fs(req), &cred, ino, new_parent, new_name, &attr);
-	reply_entry(req, r, &attr, "link", ino, new_name);
+	reply_entry(req, r, &attr, ticket, false, "link", new_parent, new_name);
 }
 
-/* ---- the file system, extended attributes ---- */
+/* ---- the file system ---- */
 
 static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct cairn_statfs s;
 	struct statvfs v = {.f_bsize = BLOCK_BYTES, .f_frsize = BLOCK_BYTES,
 			    .f_namemax = NAME_BYTES_MAX};
-	int r = cairn_statfs(ops_fs(req), &s);
+	int r = cairn_statfs_at(ops_fs(req), ino, &s);
 
 	if (r < 0) {
 		ops_fail(req, r, "statfs", ino, NULL);
@@ -300,78 +365,13 @@ static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 	}
 	v.f_blocks = s.total_bytes / BLOCK_BYTES;
 	v.f_bfree = v.f_bavail = s.free_bytes / BLOCK_BYTES;
-	/* There is no table of inodes to fill up: as many as blocks are free. */
-	v.f_ffree = v.f_favail = v.f_bfree;
+	/* There is no table of inodes to fill up: without a quota as many as blocks are free. */
+	v.f_ffree = v.f_bfree;
+	if (s.inodes_max)
+		v.f_ffree = s.inodes < s.inodes_max ? s.inodes_max - s.inodes : 0;
+	v.f_favail = v.f_ffree;
 	v.f_files = s.inodes + v.f_ffree;
 	fuse_reply_statfs(req, &v);
-}
-
-/* Access control lists are not enforced, so they must not look as if they were stored. */
-static bool xattr_is_refused(const char *name)
-{
-	return strncmp(name, "system.posix_acl_", 17) == 0;
-}
-
-static void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
-			 size_t size, int flags)
-{
-	struct cairn_cred cred;
-
-	if (xattr_is_refused(name)) {
-		fuse_reply_err(req, EOPNOTSUPP);
-		return;
-	}
-	ops_cred(req, &cred);
-	ops_reply_done(req, cairn_setxattr_inode(ops_fs(req), &cred, ino, name, value, size,
-						 flags), "setxattr", ino, name);
-}
-
-/* name NULL: list. size 0 asks for the size. */
-static void read_xattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
-{
-	size_t room = size < XATTR_VALUE_BYTES_MAX ? size : XATTR_VALUE_BYTES_MAX;
-	char *buf = room ? malloc(room) : NULL;
-	ssize_t n;
-
-	if (room && !buf) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	n = name ? cairn_getxattr_inode(ops_fs(req), ino, name, buf, room)
-		 : cairn_listxattr_inode(ops_fs(req), ino, buf, room);
-	if (n < 0)
-		ops_fail(req, (int)n, name ? "getxattr" : "listxattr", ino, name);
-	else if (room == 0)
-		fuse_reply_xattr(req, (size_t)n);
-	else
-		fuse_reply_buf(req, buf, (size_t)n);
-	free(buf);
-}
-
-static void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
-{
-	if (xattr_is_refused(name))
-		fuse_reply_err(req, EOPNOTSUPP);
-	else
-		read_xattr(req, ino, name, size);
-}
-
-static void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
-{
-	read_xattr(req, ino, NULL, size);
-}
-
-static void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
-{
-	struct cairn_cred cred;
-
-	if (xattr_is_refused(name)) {
-		fuse_reply_err(req, EOPNOTSUPP);
-		return;
-	}
-	ops_cred(req, &cred);
-	ops_reply_done(req, cairn_removexattr_inode(ops_fs(req), &cred, ino, name),
-		       "removexattr", ino, name);
 }
 
 const struct fuse_lowlevel_ops mount_ops = {
@@ -395,9 +395,17 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.write = ops_write,
 	.fsync = ops_fsync,
 	.release = ops_release,
+	.flush = ops_flush,
+	.fallocate = ops_fallocate,
+	.lseek = ops_lseek,
+	.copy_file_range = ops_copy_file_range,
+	.getlk = ops_getlk,
+	.setlk = ops_setlk,
+	.flock = ops_flock,
 	.destroy = ops_destroy,
 	.opendir = ops_opendir,
 	.readdir = ops_readdir,
+	.readdirplus = ops_readdirplus,
 	.releasedir = ops_releasedir,
 	.statfs = ops_statfs,
 	.setxattr = ops_setxattr,

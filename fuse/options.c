@@ -18,16 +18,27 @@ static const char usage_text[] =
 	"  -d                 foreground, with debug output\n"
 	"  -s                 one thread (as mount.cairn: ignore unknown options)\n"
 	"  -o master=LIST     the masters\n"
-	"  -o key_file=PATH   the cluster's shared key [CAIRN_KEY_FILE]\n"
+	"  -o credentials=PATH  the directory of a certificate, or the file of a shared key\n"
+	"                     [CAIRN_CREDENTIALS]\n"
 	"  -o timeout=TIME    limit of one operation [30s]\n"
 	"  -o readahead=SIZE  per sequential stream, 0 for none [8M]\n"
+	"  -o write_buffer=SIZE\n"
+	"                     written data that may be held back, such as 64M [0: none]\n"
+	"  -o write_buffer_age=TIME\n"
+	"                     and for how long [1s]\n"
 	"  -o log_level=LEVEL error, warn, info or debug [info]\n"
 	"  -o log_file=PATH   where the daemon's log goes\n"
-	"  -o ro,rw,allow_other,noexec,nosuid,nodev,noatime,fsname=,auto_unmount,...\n"
+	"  -o core_dumps      allow core files and debuggers: they see the cluster's key\n"
+	"  -o relatime, noatime, strictatime\n"
+	"                     when reads set the time of access [relatime]\n"
+	"  -o nolease         cache nothing: the master is asked for every name and attribute\n"
+	"  -o ro,rw,allow_other,noexec,suid,dev,fsname=,auto_unmount,...\n"
 	"                     as for every FUSE file system\n"
 	"  -h, -V             this text; the version\n";
 
-enum mount_key { KEY_HELP, KEY_VERSION, KEY_FOREGROUND, KEY_DEBUG, KEY_S, KEY_IGNORED };
+enum mount_key { KEY_HELP, KEY_VERSION, KEY_FOREGROUND, KEY_DEBUG, KEY_S, KEY_IGNORED,
+		 KEY_RELATIME, KEY_NOATIME, KEY_STRICTATIME, KEY_RO, KEY_NOLEASE,
+		 KEY_CORE_DUMPS };
 
 struct parse {
 	struct mount_options *o;
@@ -36,7 +47,7 @@ struct parse {
 	bool help, version;
 	char *positional[2];
 	int n_positional;
-	char *key_file, *masters, *timeout, *readahead, *log_level, *log_file, *fsname;
+	char *credentials, *masters, *timeout, *readahead, *buffer, *buffer_age, *log_level, *log_file, *fsname;
 	struct err *err;
 };
 
@@ -44,9 +55,11 @@ struct parse {
 
 static const struct fuse_opt mount_templates[] = {
 	PARSE_OPT("master=%s", masters),
-	PARSE_OPT("key_file=%s", key_file),
+	PARSE_OPT("credentials=%s", credentials),
 	PARSE_OPT("timeout=%s", timeout),
 	PARSE_OPT("readahead=%s", readahead),
+	PARSE_OPT("write_buffer=%s", buffer),
+	PARSE_OPT("write_buffer_age=%s", buffer_age),
 	PARSE_OPT("log_level=%s", log_level),
 	PARSE_OPT("log_file=%s", log_file),
 	PARSE_OPT("fsname=%s", fsname),
@@ -58,6 +71,12 @@ static const struct fuse_opt mount_templates[] = {
 	FUSE_OPT_KEY("-d", KEY_DEBUG),
 	FUSE_OPT_KEY("debug", KEY_DEBUG),
 	FUSE_OPT_KEY("-s", KEY_S),
+	FUSE_OPT_KEY("relatime", KEY_RELATIME),
+	FUSE_OPT_KEY("noatime", KEY_NOATIME),
+	FUSE_OPT_KEY("strictatime", KEY_STRICTATIME),
+	FUSE_OPT_KEY("ro", KEY_RO),
+	FUSE_OPT_KEY("nolease", KEY_NOLEASE),
+	FUSE_OPT_KEY("core_dumps", KEY_CORE_DUMPS),
 	FUSE_OPT_KEY("-n", KEY_IGNORED),
 	FUSE_OPT_KEY("-v", KEY_IGNORED),
 	/* Ours to decide, and always so: see ops_init. */
@@ -89,7 +108,7 @@ static bool option_is_one_of(const char *option, const char *const *words,
 bool mount_option_is_foreign(const char *option)
 {
 	static const char *const words[] = {"_netdev", "noauto", "auto", "user", "nouser", "users",
-					    "owner", "group", "nofail", "defaults", "relatime", NULL};
+					    "owner", "group", "nofail", "defaults", NULL};
 	static const char *const prefixes[] = {"x-", "X-", "comment=", "user=", NULL};
 
 	return option_is_one_of(option, words, prefixes);
@@ -149,6 +168,12 @@ static int parse_arg(void *data, const char *arg, int key, struct fuse_args *out
 	case KEY_VERSION: p->version = true; break;
 	case KEY_FOREGROUND: p->o->foreground = true; break;
 	case KEY_DEBUG: p->o->debug = p->o->foreground = true; break;
+	case KEY_RELATIME: p->o->atime = CAIRN_ATIME_RELATIVE; break;
+	case KEY_STRICTATIME: p->o->atime = CAIRN_ATIME_STRICT; break;
+	case KEY_NOATIME: p->o->atime = CAIRN_ATIME_NONE; return 1;
+	case KEY_NOLEASE: p->o->no_lease = true; break;
+	case KEY_CORE_DUMPS: p->o->core_dumps = true; break;
+	case KEY_RO: p->o->read_only = true; return 1;
 	case KEY_S: /* known in advance: see parse_init */
 		p->o->single_thread = !p->helper;
 		break;
@@ -168,19 +193,31 @@ static void parse_init(struct parse *p, int argc, char **argv)
 			p->sloppy = true;
 }
 
+/* NULL: not given. 0 becomes -1: none. */
+static int parse_bytes(const char *name, const char *text, int64_t *ret, struct err *err)
+{
+	if (!text)
+		return 0;
+	if (conf_parse_size(text, ret) < 0)
+		return err_set(err, ERR_CONFIG, "-o %s=%s: not a size such as 4M", name, text);
+	if (*ret == 0)
+		*ret = -1;
+	return 0;
+}
+
 static int parse_values(struct parse *p, struct err *err)
 {
 	struct mount_options *o = p->o;
 
 	if (p->timeout && (conf_parse_time(p->timeout, &o->timeout_ms) < 0 || o->timeout_ms == 0))
 		return err_set(err, ERR_CONFIG, "-o timeout=%s: not a time such as 5s", p->timeout);
-	if (p->readahead) {
-		if (conf_parse_size(p->readahead, &o->readahead_bytes) < 0)
-			return err_set(err, ERR_CONFIG, "-o readahead=%s: not a size such as 4M",
-				       p->readahead);
-		if (o->readahead_bytes == 0)
-			o->readahead_bytes = -1;
-	}
+	if (parse_bytes("readahead", p->readahead, &o->readahead_bytes, err) < 0 ||
+	    parse_bytes("write_buffer", p->buffer, &o->write_buffer_bytes, err) < 0)
+		return ERR_CONFIG;
+	if (p->buffer_age &&
+	    (conf_parse_time(p->buffer_age, &o->write_buffer_ms) < 0 || o->write_buffer_ms == 0))
+		return err_set(err, ERR_CONFIG, "-o write_buffer_age=%s: not a time such as 1s",
+			       p->buffer_age);
 	o->log_level = o->debug ? LOG_DEBUG : LOG_INFO;
 	if (p->log_level && log_level_parse(p->log_level, &o->log_level) < 0)
 		return err_set(err, ERR_CONFIG, "-o log_level=%s: not error, warn, info or debug",
@@ -207,10 +244,10 @@ static int parse_places(struct parse *p, struct err *err)
 	if (p->masters)
 		mount_masters_trim(p->masters);
 	o->masters = p->masters;
-	o->key_file = p->key_file;
+	o->credentials = p->credentials;
 	o->log_file = p->log_file;
 	o->fsname = p->fsname;
-	p->masters = p->key_file = p->log_file = p->fsname = NULL;
+	p->masters = p->credentials = p->log_file = p->fsname = NULL;
 	return 0;
 }
 
@@ -240,10 +277,12 @@ static void parse_release(struct parse *p)
 {
 	free(p->positional[0]);
 	free(p->positional[1]);
-	free(p->key_file);
+	free(p->credentials);
 	free(p->masters);
 	free(p->timeout);
 	free(p->readahead);
+	free(p->buffer);
+	free(p->buffer_age);
 	free(p->log_level);
 	free(p->log_file);
 	free(p->fsname);
@@ -254,7 +293,8 @@ int mount_options_parse(int argc, char **argv, struct mount_options *ret, struct
 	struct parse p = {.o = ret, .err = err};
 	int r = 0;
 
-	*ret = (struct mount_options){.args = FUSE_ARGS_INIT(argc, argv)};
+	*ret = (struct mount_options){.args = FUSE_ARGS_INIT(argc, argv),
+				      .atime = CAIRN_ATIME_RELATIVE};
 	err_clear(err);
 	parse_init(&p, argc, argv);
 	if (fuse_opt_parse(&ret->args, &p, mount_templates, parse_arg) < 0)
@@ -279,7 +319,7 @@ int mount_options_parse(int argc, char **argv, struct mount_options *ret, struct
 void mount_options_release(struct mount_options *o)
 {
 	free(o->masters);
-	free(o->key_file);
+	free(o->credentials);
 	free(o->mountpoint);
 	free(o->log_file);
 	free(o->fsname);

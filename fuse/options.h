@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/cairn.h"
 #include "common/err.h"
 #include "common/log.h"
 
@@ -15,14 +16,19 @@ enum { MOUNT_IO_BYTES = 1 << 20 }; /* largest read and write request */
 
 struct mount_options {
 	char *masters;	  /* NULL: not given */
-	char *key_file;	  /* NULL: not given */
+	char *credentials;	  /* NULL: not given */
 	char *mountpoint; /* absolute, resolved */
 	char *log_file;	  /* where a daemon's log goes; NULL: nowhere */
 	char *fsname;	  /* NULL: not given */
 	int64_t timeout_ms;	 /* 0: not given */
 	int64_t readahead_bytes; /* 0: not given; negative: none */
+	int64_t write_buffer_bytes; /* the same */
+	int64_t write_buffer_ms; /* 0: not given */
 	enum log_level log_level;
-	bool foreground, debug, single_thread;
+	bool foreground, debug, single_thread, read_only;
+	bool no_lease; /* cache nothing */
+	bool core_dumps;
+	int atime; /* CAIRN_ATIME_ */
 	struct fuse_args args; /* what libfuse is to see, but for what _fuse_args adds */
 };
 

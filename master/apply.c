@@ -26,6 +26,23 @@ int apply_refuse(struct apply *a, int code, const char *fmt, ...)
 	return code;
 }
 
+int apply_keys(struct apply *a, const struct key *prefix, struct key *ret, unsigned max)
+{
+	struct state_iter *it;
+	struct slice key, value;
+	unsigned n = 0;
+	int r = state_iter_open(a->st, key_slice(prefix), (struct slice){0}, &it);
+
+	if (r < 0)
+		return r;
+	while (n < max && (r = state_iter_next(it, &key, &value)) == 1) {
+		memcpy(ret[n].bytes, key.data, key.len);
+		ret[n++].len = key.len;
+	}
+	state_iter_close(it);
+	return r < 0 ? r : (int)n;
+}
+
 /* Storage errors are no answer: the process must end. All others are what the client gets. The
  * state remembers a failed read or write of it, whatever code came through. */
 static bool is_fatal(struct apply *a, int code)
@@ -53,6 +70,11 @@ OPID_OF(cmd_xattr_set)
 OPID_OF(cmd_release)
 OPID_OF(cmd_wrote)
 OPID_OF(cmd_chunk_make)
+OPID_OF(cmd_lock)
+OPID_OF(cmd_lease_open)
+#define opid_cmd_linger opid_none
+#define opid_cmd_quota_set opid_none
+#define opid_cmd_quota_count opid_none
 #define opid_cmd_format opid_none
 #define opid_cmd_set_policy opid_none
 #define opid_cmd_session_open opid_none
@@ -63,6 +85,7 @@ OPID_OF(cmd_chunk_make)
 #define opid_cmd_reclaim opid_none
 #define opid_cmd_server_register opid_none
 #define opid_cmd_server_set opid_none
+#define opid_cmd_server_remove opid_none
 #define opid_cmd_hold opid_none
 #define opid_cmd_chunk_adopt opid_none
 
@@ -108,8 +131,14 @@ APPLY_RUNNER(cmd_garbage, apply_garbage, wire_empty)
 APPLY_RUNNER(cmd_reclaim, apply_reclaim, cmd_closed)
 APPLY_RUNNER(cmd_server_register, apply_server_register, wire_cs_registered)
 APPLY_RUNNER(cmd_server_set, apply_server_set, wire_empty)
+APPLY_RUNNER(cmd_server_remove, apply_server_remove, cmd_closed)
 APPLY_RUNNER(cmd_hold, apply_hold, wire_empty)
 APPLY_RUNNER(cmd_chunk_adopt, apply_chunk_adopt, wire_empty)
+APPLY_RUNNER(cmd_lock, apply_lock, wire_lock_reply)
+APPLY_RUNNER(cmd_lease_open, apply_lease_open, wire_attr_reply)
+APPLY_RUNNER(cmd_linger, apply_linger, wire_empty)
+APPLY_RUNNER(cmd_quota_set, apply_quota_set, wire_empty)
+APPLY_RUNNER(cmd_quota_count, apply_quota_count, wire_empty)
 
 static int apply_run(struct apply *a, uint16_t number, struct cursor *body,
 		     struct wire_opid *ret_id)
@@ -134,8 +163,14 @@ static int apply_run(struct apply *a, uint16_t number, struct cursor *body,
 	case CMD_NUMBER_RECLAIM: return run_apply_reclaim(a, body, ret_id);
 	case CMD_NUMBER_SERVER_REGISTER: return run_apply_server_register(a, body, ret_id);
 	case CMD_NUMBER_SERVER_SET: return run_apply_server_set(a, body, ret_id);
+	case CMD_NUMBER_SERVER_REMOVE: return run_apply_server_remove(a, body, ret_id);
 	case CMD_NUMBER_HOLD: return run_apply_hold(a, body, ret_id);
 	case CMD_NUMBER_CHUNK_ADOPT: return run_apply_chunk_adopt(a, body, ret_id);
+	case CMD_NUMBER_LOCK: return run_apply_lock(a, body, ret_id);
+	case CMD_NUMBER_LEASE_OPEN: return run_apply_lease_open(a, body, ret_id);
+	case CMD_NUMBER_QUOTA_SET: return run_apply_quota_set(a, body, ret_id);
+	case CMD_NUMBER_QUOTA_COUNT: return run_apply_quota_count(a, body, ret_id);
+	case CMD_NUMBER_LINGER: return run_apply_linger(a, body, ret_id);
 	default: return ERR_CORRUPT;
 	}
 }
@@ -175,7 +210,7 @@ static int apply_transact(struct apply *a, uint64_t index, uint16_t number, stru
 	if (r < 0) {
 		res->status = r;
 		res->n_raises = 0;
-		res->reclaim = res->garbage = false;
+		res->reclaim = res->garbage = res->unlocked = false;
 		buf_clear(&res->reply);
 		state_abort(a->st);
 		if (!res->text[0])

@@ -19,6 +19,8 @@ struct apply_result {
 	uint64_t raises[APPLY_RAISES_MAX];
 	bool reclaim; /* reclaim records were left: the leader proposes RECLAIM for them */
 	bool garbage; /* garbage rows were added */
+	bool unlocked; /* locks went or became weaker: who waits for one is looked at again */
+	uint64_t unlocked_inode; /* 0: of any file */
 };
 void apply_result_release(struct apply_result *r);
 

@@ -27,11 +27,14 @@ static bool member_of(const struct row_member *list, unsigned n, uint32_t server
 	return false;
 }
 
-/* Ids are given out in order, and servers are never forgotten. */
 static int server_check(struct apply *a, uint32_t server)
 {
-	return server > 0 && server < a->meta.next_server
-		       ? 0 : apply_refuse(a, ERR_INVAL, "there is no chunkserver %u", server);
+	_cleanup_buf_ struct buf backing = {0};
+	struct key key = key_server(server);
+	int r = state_get(a->st, key_slice(&key), &backing);
+
+	return r == 0 ? apply_refuse(a, ERR_INVAL, "there is no chunkserver %u", server)
+	       : r < 0 ? r : 0;
 }
 
 static int chunk_get(struct apply *a, uint64_t chunk, struct row_chunk *ret)
@@ -148,9 +151,16 @@ int chunk_create(struct apply *a, uint64_t inode, const struct row_inode *file, 
 		.version = 1, .refs = 1, .policy = file->policy, .chunk_bits = file->chunk_bits,
 		.inode = inode, .index = index, .cut = CHUNK_LENGTH_KEEP,
 	};
-	struct row_file_chunk ref = {.chunk = a->meta.next_chunk++};
-	int r = 0;
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_file_chunk ref;
+	int r = state_get_row_file_chunk(a->st, key_file_chunk(inode, index), &ref, &backing);
 
+	if (r < 0)
+		return r;
+	if (r == 0)
+		ref = (struct row_file_chunk){0}; /* else blocks were set aside */
+	ref.chunk = a->meta.next_chunk++;
+	r = 0;
 	for (unsigned i = 0; i < n_members && r == 0; i++) {
 		r = server_check(a, members[i].server);
 		if (!member_of(row.members, row.n_members, members[i].server))
@@ -185,7 +195,7 @@ int apply_chunk_make(struct apply *a, const struct cmd_chunk_make *m, struct wir
 				     &ref_backing);
 	if (r < 0)
 		return r;
-	if (r == 1) {
+	if (r == 1 && ref.chunk) {
 		r = chunk_get(a, ref.chunk, &row);
 		if (r <= 0)
 			return r < 0 ? r : ERR_CORRUPT;
@@ -194,6 +204,10 @@ int apply_chunk_make(struct apply *a, const struct cmd_chunk_make *m, struct wir
 	}
 	if (m->n_members == 0)
 		return apply_refuse(a, ERR_NO_SERVERS, "no chunkserver can take a new chunk");
+	/* Of what was set aside the blocks are counted already. */
+	r = r == 1 ? 0 : quota_room(a, file.project);
+	if (r < 0)
+		return r;
 	return chunk_create(a, req->inode, &file, req->index, m->members, m->n_members,
 			    &rep->chunk);
 }
@@ -219,11 +233,41 @@ static int chunk_unref(struct apply *a, uint64_t chunk)
 	return r;
 }
 
-int chunks_free_from(struct apply *a, uint64_t inode, uint64_t from, unsigned *budget)
+/* Takes one chunk out of a file. */
+static int file_chunk_free(struct apply *a, uint64_t inode, struct row_inode *file, uint64_t index,
+			   bool keep_space)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct key key = key_file_chunk(inode, index);
+	struct row_file_chunk ref;
+	int r = state_get_row_file_chunk(a->st, key, &ref, &backing);
+	uint32_t blocks;
+
+	if (r <= 0)
+		return r < 0 ? r : ERR_CORRUPT;
+	if (ref.chunk)
+		r = chunk_unref(a, ref.chunk);
+	if (r < 0)
+		return r;
+	blocks = ns_space_blocks(&ref);
+	if (keep_space && blocks > 0) {
+		ref.chunk = 0;
+		state_put_row_file_chunk(a->st, key, &ref);
+		return 0;
+	}
+	state_del(a->st, key_slice(&key));
+	if (!file)
+		return 0;
+	file->blocks -= blocks;
+	return quota_charge(a, file->project, -(int64_t)blocks, 0);
+}
+
+int chunks_free_from(struct apply *a, uint64_t inode, struct row_inode *file, uint64_t from,
+		     bool keep_space, unsigned *budget)
 {
 	struct key prefix = key_prefix(key_file_chunk(inode, 0), 9);
 	struct key start = key_file_chunk(inode, from);
-	struct { uint64_t index, chunk; } found[CHUNKS_FREED_MAX];
+	uint64_t found[CHUNKS_FREED_MAX];
 	struct state_iter *it;
 	struct slice key, value;
 	unsigned n = 0;
@@ -238,19 +282,17 @@ int chunks_free_from(struct apply *a, uint64_t inode, uint64_t from, unsigned *b
 			r = ERR_CORRUPT;
 			break;
 		}
-		found[n].index = get_be64(key.data + 9);
-		found[n++].chunk = ref.chunk;
+		if (ref.chunk || !keep_space)
+			found[n++] = get_be64(key.data + 9);
 	}
 	state_iter_close(it);
 	if (r < 0)
 		return r;
 	*budget -= n;
 	for (unsigned i = 0; i < n; i++) {
-		struct key ref = key_file_chunk(inode, found[i].index);
-		int s = chunk_unref(a, found[i].chunk);
+		int s = file_chunk_free(a, inode, file, found[i], keep_space);
 		if (s < 0)
 			return s;
-		state_del(a->st, key_slice(&ref));
 	}
 	return r == 0; /* 1: the iterator still had a row */
 }
@@ -264,7 +306,7 @@ int apply_reclaim(struct apply *a, const struct cmd_reclaim *m, struct cmd_close
 
 	if (r <= 0)
 		return r; /* done already */
-	r = chunks_free_from(a, m->inode, 0, &budget);
+	r = chunks_free_from(a, m->inode, NULL, 0, false, &budget);
 	if (r == 1)
 		state_del(a->st, key_slice(&key));
 	rep->more = r == 0;
@@ -327,7 +369,7 @@ int chunks_mark_written(struct apply *a, const struct wire_wrote *req,
 		int r = state_get_row_file_chunk(a->st, key_file_chunk(req->inode, index), &ref,
 						 &backing);
 		if (r == 1)
-			r = chunk_get(a, ref.chunk, &row);
+			r = ref.chunk ? chunk_get(a, ref.chunk, &row) : 0;
 		if (r == 1)
 			r = mark_written(a, req, ref.chunk, &row);
 		if (r < 0)
@@ -396,6 +438,8 @@ int apply_chunk_raised(struct apply *a, const struct cmd_chunk_raised *m, struct
 				    (unsigned long long)m->chunk);
 	done = row;
 	done.version = m->new_version;
+	if (m->lossy)
+		done.settled = m->new_version;
 	done.pending_version = 0;
 	done.flags &= (uint8_t)~CHUNK_RESTORED;
 	done.cut = CHUNK_LENGTH_KEEP;
@@ -468,55 +512,6 @@ int apply_garbage(struct apply *a, const struct cmd_garbage *m, struct wire_empt
 					m->grace_s);
 	}
 	return r;
-}
-
-int apply_server_register(struct apply *a, const struct cmd_server_register *m,
-			  struct wire_cs_registered *rep)
-{
-	_cleanup_buf_ struct buf backing = {0};
-	struct row_server row = {.uuid = m->uuid, .addr = m->addr, .rack = m->rack,
-				 .host = m->host};
-	struct row_server_ref ref;
-	int r;
-
-	if (m->uuid.len != UUID_BYTES || m->addr.len >= ADDR_BYTES_MAX ||
-	    m->rack.len > TEXT_BYTES_MAX || m->host.len > TEXT_BYTES_MAX)
-		return ERR_INVAL;
-	r = state_get_row_server_ref(a->st, key_server_uuid(m->uuid.data), &ref, &backing);
-	if (r < 0)
-		return r;
-	if (r == 0) {
-		if (a->meta.next_server > CHUNKSERVERS_MAX)
-			return apply_refuse(a, ERR_LIMIT, "too many chunkservers");
-		ref.server = a->meta.next_server++;
-		state_put_row_server_ref(a->st, key_server_uuid(m->uuid.data), &ref);
-	} else {
-		struct row_server before;
-		r = state_get_row_server(a->st, key_server(ref.server), &before, &backing);
-		if (r <= 0)
-			return r < 0 ? r : ERR_CORRUPT;
-		row.flags = before.flags; /* what an administrator set stays */
-	}
-	state_put_row_server(a->st, key_server(ref.server), &row);
-	*rep = (struct wire_cs_registered){.server = ref.server, .cluster = a->meta.cluster};
-	return 0;
-}
-
-int apply_server_set(struct apply *a, const struct cmd_server_set *m, struct wire_empty *rep)
-{
-	_cleanup_buf_ struct buf backing = {0};
-	struct row_server row;
-	int r = state_get_row_server(a->st, key_server(m->server), &row, &backing);
-
-	if (r < 0)
-		return r;
-	if (r == 0)
-		return apply_refuse(a, ERR_NOENT, "there is no chunkserver %u", m->server);
-	if (m->flags & ~SERVER_DRAINING)
-		return ERR_INVAL;
-	row.flags = m->flags;
-	state_put_row_server(a->st, key_server(m->server), &row);
-	return 0;
 }
 
 int apply_hold(struct apply *a, const struct cmd_hold *m, struct wire_empty *rep)

@@ -1,4 +1,4 @@
-/* Names and inodes: make, link, unlink, rename, attributes. */
+/* Names and inodes: make, link, unlink, rename. */
 #include "master/apply_priv.h"
 
 #include <sys/stat.h>
@@ -9,29 +9,9 @@ enum { RENAME_DEPTH_MAX = 100000 };
 
 /* ---- helpers ---- */
 
-static void touch(struct apply *a, struct row_inode *row, bool content)
-{
-	if (content)
-		row->mtime = a->now;
-	row->ctime = a->now;
-	row->change++;
-}
-
-static int inode_get(struct apply *a, uint64_t inode, struct row_inode *ret, struct buf *backing)
-{
-	int r = ns_inode(a->st, inode, ret, backing);
-	return r == ERR_NOENT ? apply_refuse(a, r, "inode %llx is gone", (unsigned long long)inode)
-			      : r;
-}
-
-static void inode_put(struct apply *a, uint64_t inode, const struct row_inode *row)
-{
-	state_put_row_inode(a->st, key_inode(inode), row);
-}
-
 static int dir_get(struct apply *a, uint64_t inode, struct row_inode *ret, struct buf *backing)
 {
-	int r = inode_get(a, inode, ret, backing);
+	int r = apply_inode_get(a, inode, ret, backing);
 	if (r < 0)
 		return r;
 	return S_ISDIR(ret->mode) ? 0 : ERR_NOTDIR;
@@ -75,115 +55,6 @@ static int name_check(struct apply *a, struct slice name)
 	return r < 0 ? apply_refuse(a, r, "name of %u bytes: %s", name.len, err_text(r)) : 0;
 }
 
-/* ---- the end of a file ---- */
-
-static int xattrs_remove(struct apply *a, uint64_t inode)
-{
-	struct key prefix = key_prefix(key_xattr(inode, (struct slice){0}), 9);
-	_cleanup_free_ struct key *keys = malloc(XATTRS_MAX * sizeof(*keys));
-	struct state_iter *it;
-	struct slice key, value;
-	unsigned n = 0;
-	int r;
-
-	if (!keys)
-		return ERR_NOMEM;
-	r = state_iter_open(a->st, key_slice(&prefix), (struct slice){0}, &it);
-	if (r < 0)
-		return r;
-	while (n < XATTRS_MAX && (r = state_iter_next(it, &key, &value)) == 1) {
-		memcpy(keys[n].bytes, key.data, key.len);
-		keys[n++].len = key.len;
-	}
-	state_iter_close(it);
-	for (unsigned i = 0; i < n; i++)
-		state_del(a->st, key_slice(&keys[i]));
-	return r < 0 ? r : 0;
-}
-
-/* No name and no holder is left: rows go, chunks are freed, as many as one command may. */
-static int inode_remove(struct apply *a, uint64_t inode, const struct row_inode *row)
-{
-	struct key key = key_inode(inode);
-	unsigned budget = CHUNKS_FREED_MAX;
-	int r = xattrs_remove(a, inode);
-
-	if (r < 0)
-		return r;
-	state_del(a->st, key_slice(&key));
-	a->meta.inodes--;
-	if (!S_ISREG(row->mode))
-		return 0;
-	r = chunks_free_from(a, inode, 0, &budget);
-	if (r == 0) {
-		struct row_reclaim rest = {.from_index = 0};
-		state_put_row_reclaim(a->st, key_reclaim(inode), &rest);
-		a->res->reclaim = true;
-	}
-	return r < 0 ? r : 0;
-}
-
-/* One name less. At the last one the file goes, unless the asking session holds it open. */
-static int inode_unname(struct apply *a, uint64_t inode, struct row_inode *row, uint64_t session,
-			uint64_t hold)
-{
-	touch(a, row, false);
-	if (S_ISDIR(row->mode))
-		row->nlink = 0;
-	else
-		row->nlink--;
-	if (row->nlink > 0) {
-		inode_put(a, inode, row);
-		return 0;
-	}
-	if (hold == inode && session) {
-		struct key held = key_held(session, inode);
-		state_put(a->st, key_slice(&held), (struct slice){0});
-		inode_put(a, inode, row);
-		return 0;
-	}
-	return inode_remove(a, inode, row);
-}
-
-/* Whether any session holds it: `o` rows are few, one for each unlinked open file. */
-static int is_held(struct apply *a, uint64_t inode)
-{
-	uint8_t type = KEY_HELD;
-	struct state_iter *it;
-	struct slice key, value;
-	int r = state_iter_open(a->st, slice_of(&type, 1), (struct slice){0}, &it), found = 0;
-
-	if (r < 0)
-		return r;
-	while (!found && (r = state_iter_next(it, &key, &value)) == 1)
-		found = key.len == 17 && get_be64(key.data + 9) == inode;
-	state_iter_close(it);
-	return r < 0 ? r : found;
-}
-
-int apply_unhold(struct apply *a, uint64_t session, uint64_t inode)
-{
-	_cleanup_buf_ struct buf backing = {0};
-	struct key held = key_held(session, inode);
-	struct row_inode row;
-	int r = state_get(a->st, key_slice(&held), &backing);
-
-	if (r <= 0)
-		return r; /* not held: nothing to do */
-	state_del(a->st, key_slice(&held));
-	r = ns_inode(a->st, inode, &row, &backing);
-	if (r == ERR_NOENT || (r == 0 && row.nlink > 0))
-		return 0;
-	if (r == 0)
-		r = is_held(a, inode);
-	return r == 0 ? inode_remove(a, inode, &row) : r < 0 ? r : 0;
-}
-
-int apply_release(struct apply *a, const struct cmd_release *m, struct wire_empty *rep)
-{
-	return apply_unhold(a, m->req.id.session, m->req.inode);
-}
-
 /* ---- make ---- */
 
 int apply_format(struct apply *a, const struct cmd_format *m, struct wire_empty *rep)
@@ -192,7 +63,7 @@ int apply_format(struct apply *a, const struct cmd_format *m, struct wire_empty 
 	struct row_inode root = {
 		.mode = S_IFDIR | 0755, .nlink = 2, .uid = m->uid, .gid = m->gid,
 		.atime = a->now, .mtime = a->now, .ctime = a->now, .btime = a->now,
-		.parent = ROOT_INODE, .chunk_bits = CHUNK_BITS_DEFAULT, .change = 1,
+		.parent = ROOT_INODE, .chunk_bits = CHUNK_BITS_DEFAULT, .change = 1, .bare = 1,
 	};
 
 	if (a->meta.next_inode)
@@ -205,7 +76,7 @@ int apply_format(struct apply *a, const struct cmd_format *m, struct wire_empty 
 		.next_inode = ROOT_INODE + 1, .next_chunk = 1, .next_session = 1,
 		.next_server = 1, .inodes = 1,
 	};
-	inode_put(a, ROOT_INODE, &root);
+	apply_inode_put(a, ROOT_INODE, &root);
 	state_put_row_policy(a->st, key_policy(0), &policy);
 	return 0;
 }
@@ -213,8 +84,11 @@ int apply_format(struct apply *a, const struct cmd_format *m, struct wire_empty 
 static int make_check(struct apply *a, const struct wire_make *req)
 {
 	uint32_t type = req->mode & S_IFMT;
-	int r = name_check(a, req->name);
+	bool unnamed = req->flags & MAKE_TMPFILE;
+	int r = unnamed ? 0 : name_check(a, req->name);
 
+	if (unnamed && (type != S_IFREG || req->name.len != 0 || !req->id.session))
+		return ERR_INVAL;
 	if (r < 0)
 		return r;
 	if (type != S_IFREG && type != S_IFDIR && type != S_IFLNK && type != S_IFIFO &&
@@ -240,7 +114,7 @@ static void make_row(struct apply *a, const struct cmd_make *m, uint64_t parent,
 		.atime = a->now, .mtime = a->now, .ctime = a->now, .btime = a->now, .change = 1,
 		.parent = parent, .project = dir->project, .policy = dir->policy,
 		.chunk_bits = m->chunk_bits ? m->chunk_bits : dir->chunk_bits,
-		.target = req->target,
+		.target = req->target, .bare = 1,
 	};
 	if (S_ISCHR(req->mode) || S_ISBLK(req->mode))
 		ret->rdev = req->rdev;
@@ -264,7 +138,7 @@ static int make_existing(struct apply *a, const struct wire_make *req, const str
 		return ERR_EXIST;
 	if (e->type != S_IFREG)
 		return S_ISDIR(e->type) ? ERR_ISDIR : ERR_EXIST;
-	r = inode_get(a, e->inode, &row, &backing);
+	r = apply_inode_get(a, e->inode, &row, &backing);
 	if (r < 0)
 		return r;
 	rep->existed = 1;
@@ -285,19 +159,46 @@ static int make_new(struct apply *a, const struct cmd_make *m, struct ns_slot *s
 	if (S_ISDIR(req->mode) && dir->nlink >= NLINK_MAX)
 		return ERR_MLINK;
 	make_row(a, m, req->parent, dir, &row);
-	r = dentry_add(a, slot, req->name, inode, row.mode);
+	r = apply_inherit(a, &req->cred, req->parent, inode, &row);
+	if (r == 0)
+		r = quota_charge(a, row.project, 0, 1);
+	if (r == 0)
+		r = dentry_add(a, slot, req->name, inode, row.mode);
 	if (r < 0)
 		return r;
 	a->meta.next_inode++;
 	a->meta.inodes++;
-	inode_put(a, inode, &row);
+	apply_inode_put(a, inode, &row);
 	if (S_ISDIR(req->mode))
 		dir->nlink++;
-	touch(a, dir, true);
-	inode_put(a, req->parent, dir);
+	apply_touch(a, dir, true);
+	apply_inode_put(a, req->parent, dir);
 	ns_attr(inode, &row, &rep->attr);
 	if ((req->flags & MAKE_CHUNK) && S_ISREG(row.mode) && m->n_members > 0)
 		return chunk_create(a, inode, &row, 0, m->members, m->n_members, &rep->chunk);
+	return 0;
+}
+
+/* O_TMPFILE: as a file that has lost its last name while the session has it open. */
+static int make_unnamed(struct apply *a, const struct cmd_make *m, const struct row_inode *dir,
+			struct wire_make_reply *rep)
+{
+	uint64_t inode = a->meta.next_inode++;
+	struct key held = key_held(m->req.id.session, inode);
+	struct row_inode row;
+	int r;
+
+	make_row(a, m, m->req.parent, dir, &row);
+	r = apply_inherit(a, &m->req.cred, m->req.parent, inode, &row);
+	if (r == 0)
+		r = quota_charge(a, row.project, 0, 1);
+	if (r < 0)
+		return r;
+	row.nlink = 0;
+	a->meta.inodes++;
+	apply_inode_put(a, inode, &row);
+	state_put(a->st, key_slice(&held), (struct slice){0});
+	ns_attr(inode, &row, &rep->attr);
 	return 0;
 }
 
@@ -315,6 +216,8 @@ int apply_make(struct apply *a, const struct cmd_make *m, struct wire_make_reply
 	/* A removed directory that is still held takes no new names. */
 	if (dir.nlink == 0)
 		return ERR_NOENT;
+	if (m->req.flags & MAKE_TMPFILE)
+		return make_unnamed(a, m, &dir, rep);
 	r = ns_slot_find(a->st, &a->meta, m->req.parent, m->req.name, &slot);
 	if (r < 0)
 		return r;
@@ -326,6 +229,22 @@ int apply_make(struct apply *a, const struct cmd_make *m, struct wire_make_reply
 
 /* ---- link, unlink ---- */
 
+/* A file without a name may get one from the session that made it (the kernel lets only those
+ * opened with O_TMPFILE through); it is not held any more then. ERR_NOENT: it may not. */
+static int unnamed_take(struct apply *a, const struct wire_link *req)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct key held = key_held(req->id.session, req->inode);
+	int r = state_get(a->st, key_slice(&held), &backing);
+
+	if (r <= 0)
+		return r < 0 ? r : ERR_NOENT;
+	state_del(a->st, key_slice(&held));
+	/* Not one that others hold too: it lost its names and gets none again. */
+	r = apply_is_held(a, req->inode);
+	return r == 0 ? 0 : r < 0 ? r : ERR_NOENT;
+}
+
 int apply_link(struct apply *a, const struct cmd_link *m, struct wire_attr_reply *rep)
 {
 	_cleanup_buf_ struct buf dir_backing = {0}, backing = {0};
@@ -336,13 +255,17 @@ int apply_link(struct apply *a, const struct cmd_link *m, struct wire_attr_reply
 	if (r == 0)
 		r = dir_get(a, m->req.parent, &dir, &dir_backing);
 	if (r == 0)
-		r = inode_get(a, m->req.inode, &row, &backing);
+		r = apply_inode_get(a, m->req.inode, &row, &backing);
 	if (r < 0)
 		return r;
 	if (S_ISDIR(row.mode))
 		return ERR_PERM;
-	if (row.nlink == 0 || dir.nlink == 0)
+	if (dir.nlink == 0)
 		return ERR_NOENT;
+	if (row.nlink == 0)
+		r = unnamed_take(a, &m->req);
+	if (r < 0)
+		return r;
 	if (row.nlink >= NLINK_MAX)
 		return ERR_MLINK;
 	if (row.project != dir.project)
@@ -356,17 +279,19 @@ int apply_link(struct apply *a, const struct cmd_link *m, struct wire_attr_reply
 	if (r < 0)
 		return r;
 	row.nlink++;
-	touch(a, &row, false);
-	inode_put(a, m->req.inode, &row);
-	touch(a, &dir, true);
-	inode_put(a, m->req.parent, &dir);
+	apply_touch(a, &row, false);
+	apply_inode_put(a, m->req.inode, &row);
+	apply_touch(a, &dir, true);
+	apply_inode_put(a, m->req.parent, &dir);
 	ns_attr(m->req.inode, &row, &rep->attr);
 	return 0;
 }
 
-static int unlink_slot(struct apply *a, const struct wire_unlink *req, struct ns_slot *slot,
+static int unlink_slot(struct apply *a, const struct cmd_unlink *m, struct ns_slot *slot,
 		       struct row_inode *dir, struct wire_unlink_reply *rep)
 {
+	const struct wire_unlink *req = &m->req;
+	struct keepers keepers = {req->id.session, req->hold, m->holders, m->n_holders, m->linger};
 	_cleanup_buf_ struct buf backing = {0};
 	struct row_inode row;
 	uint64_t inode;
@@ -375,7 +300,7 @@ static int unlink_slot(struct apply *a, const struct wire_unlink *req, struct ns
 	if (slot->at < 0)
 		return ERR_NOENT;
 	inode = slot->row.entries[slot->at].inode;
-	r = inode_get(a, inode, &row, &backing);
+	r = apply_inode_get(a, inode, &row, &backing);
 	if (r < 0)
 		return r == ERR_NOENT ? ERR_CORRUPT : r;
 	if (req->dir && !S_ISDIR(row.mode))
@@ -389,10 +314,12 @@ static int unlink_slot(struct apply *a, const struct wire_unlink *req, struct ns
 		dir->nlink--;
 	}
 	dentry_remove(a, slot);
-	touch(a, dir, true);
-	inode_put(a, req->parent, dir);
-	r = inode_unname(a, inode, &row, req->id.session, req->hold);
+	apply_touch(a, dir, true);
+	apply_inode_put(a, req->parent, dir);
+	r = inode_unname(a, inode, &row, &keepers);
 	*rep = (struct wire_unlink_reply){.inode = inode, .nlink = row.nlink};
+	if (row.nlink == 0)
+		ns_attr(inode, &row, &rep->attr);
 	return r;
 }
 
@@ -409,7 +336,7 @@ int apply_unlink(struct apply *a, const struct cmd_unlink *m, struct wire_unlink
 		r = ns_slot_find(a->st, &a->meta, m->req.parent, m->req.name, &slot);
 	if (r < 0)
 		return r;
-	r = unlink_slot(a, &m->req, &slot, &dir, rep);
+	r = unlink_slot(a, m, &slot, &dir, rep);
 	ns_slot_release(&slot);
 	return r;
 }
@@ -526,26 +453,58 @@ static int dir_adjust(struct apply *a, uint64_t inode, int links)
 
 	if (r < 0)
 		return r;
+	if (links > 0 && row.nlink >= NLINK_MAX)
+		return ERR_MLINK;
 	row.nlink = (uint32_t)((int64_t)row.nlink + links);
-	touch(a, &row, true);
-	inode_put(a, inode, &row);
+	apply_touch(a, &row, true);
+	apply_inode_put(a, inode, &row);
 	return 0;
 }
 
 /* The moved inode: new parent, new ctime. */
-static void moved(struct apply *a, struct named *n, uint64_t parent)
+static int moved(struct apply *a, struct named *n, uint64_t old_parent, uint64_t parent)
 {
-	touch(a, &n->row, false);
+	int r = parent == old_parent ? 0 : quota_rehome(a, n->inode, &n->row, parent);
+
+	if (r < 0)
+		return r;
+	apply_touch(a, &n->row, false);
 	n->row.parent = parent;
-	inode_put(a, n->inode, &n->row);
+	apply_inode_put(a, n->inode, &n->row);
+	return 0;
 }
 
-static int rename_do(struct apply *a, const struct wire_rename *req, struct named *from,
+/* What RENAME_WHITEOUT leaves behind at the old name: a device 0:0, which overlay file systems
+ * take for "not there". */
+static int whiteout_make(struct apply *a, const struct wire_rename *req, const struct named *from,
+			 struct named *ret)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_inode dir; /* which counts it; what is moved may have a quota of its own */
+	int r = apply_inode_get(a, req->parent, &dir, &backing);
+
+	if (r < 0)
+		return r;
+	*ret = (struct named){.inode = a->meta.next_inode++, .row = {
+		.mode = S_IFCHR, .nlink = 1, .uid = req->cred.uid, .gid = req->cred.gid,
+		.atime = a->now, .mtime = a->now, .ctime = a->now, .btime = a->now, .change = 1,
+		.parent = req->parent, .project = dir.project, .policy = from->row.policy,
+		.chunk_bits = from->row.chunk_bits,
+	}};
+	a->meta.inodes++;
+	apply_inode_put(a, ret->inode, &ret->row);
+	return quota_charge(a, ret->row.project, 0, 1);
+}
+
+static int rename_do(struct apply *a, const struct cmd_rename *m, struct named *from,
 		     struct named *to)
 {
+	const struct wire_rename *req = &m->req;
+	struct keepers keepers = {req->id.session, req->hold, m->holders, m->n_holders, m->linger};
 	bool exchange = req->flags & RENAME_F_EXCHANGE;
+	struct named white, *left = exchange ? to : NULL; /* at the old name */
 	int from_dir = S_ISDIR(from->row.mode), to_dir = to->inode && S_ISDIR(to->row.mode);
-	int r;
+	int r = 0;
 
 	/* Directories gained and lost by each parent. */
 	int lost = from_dir - (exchange && to_dir), gained = from_dir - to_dir;
@@ -553,20 +512,26 @@ static int rename_do(struct apply *a, const struct wire_rename *req, struct name
 		lost -= gained;
 		gained = 0;
 	}
-	r = rename_point(a, req->new_parent, req->new_name, from);
+	if (req->flags & RENAME_F_WHITEOUT) {
+		r = whiteout_make(a, req, from, &white);
+		left = &white;
+	}
 	if (r == 0)
-		r = rename_point(a, req->parent, req->name, exchange ? to : NULL);
+		r = rename_point(a, req->new_parent, req->new_name, from);
+	if (r == 0)
+		r = rename_point(a, req->parent, req->name, left);
 	if (r == 0)
 		r = dir_adjust(a, req->parent, -lost);
 	if (r == 0 && req->parent != req->new_parent)
 		r = dir_adjust(a, req->new_parent, gained);
+	if (r == 0)
+		r = moved(a, from, req->parent, req->new_parent);
 	if (r < 0)
 		return r;
-	moved(a, from, req->new_parent);
 	if (exchange)
-		moved(a, to, req->parent);
+		r = moved(a, to, req->new_parent, req->parent);
 	else if (to->inode)
-		r = inode_unname(a, to->inode, &to->row, req->id.session, req->hold);
+		r = inode_unname(a, to->inode, &to->row, &keepers);
 	return r;
 }
 
@@ -584,11 +549,10 @@ static int rename_parents_check(struct apply *a, const struct wire_rename *req)
 		r = dir_get(a, req->new_parent, &new_dir, &new_backing);
 	if (r < 0)
 		return r;
-	if ((req->flags & ~(uint32_t)(RENAME_F_NOREPLACE | RENAME_F_EXCHANGE)) ||
-	    req->flags == (RENAME_F_NOREPLACE | RENAME_F_EXCHANGE))
+	if ((req->flags & ~(uint32_t)(RENAME_F_NOREPLACE | RENAME_F_EXCHANGE |
+				      RENAME_F_WHITEOUT)) ||
+	    ((req->flags & RENAME_F_EXCHANGE) && req->flags != RENAME_F_EXCHANGE))
 		return ERR_INVAL;
-	if (dir.project != new_dir.project)
-		return ERR_XDEV;
 	return new_dir.nlink == 0 ? ERR_NOENT : 0;
 }
 
@@ -610,172 +574,12 @@ int apply_rename(struct apply *a, const struct cmd_rename *m, struct wire_rename
 				!(req->flags & RENAME_F_EXCHANGE) ? to.inode : 0;
 		/* Two names of one file: POSIX has rename(2) do nothing. */
 		if (from.inode != to.inode)
-			r = rename_do(a, req, &from, &to);
+			r = rename_do(a, m, &from, &to);
+		rep->nlink = rep->replaced ? to.row.nlink : 0;
+		if (rep->replaced && rep->nlink == 0)
+			ns_attr(to.inode, &to.row, &rep->attr);
 	}
 	buf_release(&from.backing);
 	buf_release(&to.backing);
 	return r;
-}
-
-/* ---- attributes ---- */
-
-static int set_size(struct apply *a, uint64_t inode, struct row_inode *row, uint64_t size)
-{
-	uint64_t chunk_bytes = 1ULL << row->chunk_bits;
-	unsigned budget = CHUNKS_FREED_MAX;
-	_cleanup_buf_ struct buf backing = {0};
-	struct row_file_chunk ref;
-	int r;
-
-	if (!S_ISREG(row->mode))
-		return S_ISDIR(row->mode) ? ERR_ISDIR : ERR_INVAL;
-	if (size > FILE_BYTES_MAX)
-		return ERR_FBIG;
-	if (size < row->size) {
-		r = chunks_free_from(a, inode, (size + chunk_bytes - 1) / chunk_bytes, &budget);
-		if (r <= 0)
-			return r < 0 ? r : apply_refuse(a, ERR_TOOBIG, "more than %d chunks lie "
-							"beyond the new end", CHUNKS_FREED_MAX);
-		if (size % chunk_bytes) {
-			r = state_get_row_file_chunk(
-				a->st, key_file_chunk(inode, size / chunk_bytes), &ref, &backing);
-			if (r < 0)
-				return r;
-			if (r == 1)
-				r = chunk_cut(a, ref.chunk, size % chunk_bytes);
-			if (r < 0)
-				return r;
-		}
-	}
-	row->size = size;
-	touch(a, row, true);
-	return 0;
-}
-
-/* What a change of owner or content takes from the mode (Linux fs/attr.c, notify_change). */
-static void drop_suid(struct row_inode *row)
-{
-	if (S_ISDIR(row->mode))
-		return;
-	row->mode &= ~(uint32_t)S_ISUID;
-	if (row->mode & S_IXGRP)
-		row->mode &= ~(uint32_t)S_ISGID;
-}
-
-int apply_setattr(struct apply *a, const struct cmd_setattr *m, struct wire_attr_reply *rep)
-{
-	const struct wire_setattr *req = &m->req;
-	_cleanup_buf_ struct buf backing = {0};
-	struct row_inode row;
-	int r = inode_get(a, req->inode, &row, &backing);
-
-	if (r == 0 && (req->mask & ~(uint32_t)SET_ALL))
-		r = ERR_INVAL;
-	if (r == 0 && (req->mask & SET_SIZE))
-		r = set_size(a, req->inode, &row, req->size);
-	if (r < 0)
-		return r;
-	if (req->mask & (SET_UID | SET_GID)) {
-		if (req->mask & SET_UID)
-			row.uid = req->uid;
-		if (req->mask & SET_GID)
-			row.gid = req->gid;
-		if (!(req->mask & SET_MODE))
-			drop_suid(&row);
-	}
-	if (req->mask & SET_MODE)
-		row.mode = (row.mode & S_IFMT) | (req->mode & 07777);
-	if (req->mask & (SET_ATIME | SET_ATIME_NOW))
-		row.atime = req->mask & SET_ATIME_NOW ? a->now : req->atime;
-	if (req->mask & (SET_MTIME | SET_MTIME_NOW))
-		row.mtime = req->mask & SET_MTIME_NOW ? a->now : req->mtime;
-	touch(a, &row, false);
-	inode_put(a, req->inode, &row);
-	ns_attr(req->inode, &row, &rep->attr);
-	return 0;
-}
-
-static int xattrs_count(struct apply *a, uint64_t inode)
-{
-	struct key prefix = key_prefix(key_xattr(inode, (struct slice){0}), 9);
-	struct state_iter *it;
-	struct slice key, value;
-	int r = state_iter_open(a->st, key_slice(&prefix), (struct slice){0}, &it), n = 0;
-
-	if (r < 0)
-		return r;
-	while ((r = state_iter_next(it, &key, &value)) == 1)
-		n++;
-	state_iter_close(it);
-	return r < 0 ? r : n;
-}
-
-int apply_xattr_set(struct apply *a, const struct cmd_xattr_set *m, struct wire_empty *rep)
-{
-	const struct wire_xattr_set *req = &m->req;
-	_cleanup_buf_ struct buf backing = {0}, old = {0};
-	struct row_inode row;
-	struct key key;
-	int r = inode_get(a, req->inode, &row, &backing), there;
-
-	if (r < 0)
-		return r;
-	if (req->name.len == 0 || req->name.len > XATTR_NAME_BYTES_MAX)
-		return ERR_RANGE;
-	if (memchr(req->name.data, '\0', req->name.len))
-		return ERR_INVAL;
-	if (req->value.len > XATTR_VALUE_BYTES_MAX)
-		return ERR_TOOBIG;
-	key = key_xattr(req->inode, req->name);
-	there = state_get(a->st, key_slice(&key), &old);
-	if (there < 0)
-		return there;
-	if (there && (req->flags & XATTR_F_CREATE))
-		return ERR_EXIST;
-	if (!there && (req->flags & (XATTR_F_REPLACE | XATTR_F_REMOVE)))
-		return ERR_NODATA;
-	if (!there) {
-		r = xattrs_count(a, req->inode);
-		if (r < 0 || r >= XATTRS_MAX)
-			return r < 0 ? r : ERR_NOSPC;
-	}
-	if (req->flags & XATTR_F_REMOVE)
-		state_del(a->st, key_slice(&key));
-	else
-		state_put(a->st, key_slice(&key), req->value);
-	touch(a, &row, false);
-	inode_put(a, req->inode, &row);
-	return 0;
-}
-
-int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_reply *rep)
-{
-	const struct wire_wrote *req = &m->req;
-	_cleanup_buf_ struct buf backing = {0};
-	struct row_inode row;
-	int r = inode_get(a, req->inode, &row, &backing);
-
-	if (r < 0)
-		return r;
-	if (S_ISDIR(row.mode))
-		return ERR_ISDIR;
-	if (!S_ISREG(row.mode) || req->end < req->offset)
-		return ERR_INVAL;
-	if (req->end > FILE_BYTES_MAX)
-		return ERR_FBIG;
-	if (req->end > req->offset &&
-	    ((req->end - 1) >> row.chunk_bits) - (req->offset >> row.chunk_bits) >=
-		    WROTE_CHUNKS_MAX)
-		return ERR_TOOBIG;
-	r = chunks_mark_written(a, req, &row);
-	if (r < 0)
-		return r;
-	if (req->end > row.size)
-		row.size = req->end;
-	if (req->cred.uid != 0)
-		drop_suid(&row);
-	touch(a, &row, true);
-	inode_put(a, req->inode, &row);
-	ns_attr(req->inode, &row, &rep->attr);
-	return 0;
 }

@@ -1,5 +1,5 @@
 /* Sessions and exactly-once. A session's rows: S (itself), N (by nonce), r (answers at or above its
- * floor), o (files it holds open without a name). */
+ * floor), l and y (its locks), o (files it holds open without a name). */
 #include "master/apply_priv.h"
 
 #include "common/cleanup.h"
@@ -15,6 +15,15 @@ static int session_get(struct apply *a, uint64_t session, struct row_session *re
 						(unsigned long long)session);
 }
 
+bool session_is_there(struct apply *a, uint64_t session)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_session row;
+
+	return state_get_row_session(a->st, key_session(session), &row, &backing) == 1 &&
+	       !row.closing;
+}
+
 int apply_session_open(struct apply *a, const struct cmd_session_open *m, struct wire_session *rep)
 {
 	_cleanup_buf_ struct buf backing = {0};
@@ -24,7 +33,8 @@ int apply_session_open(struct apply *a, const struct cmd_session_open *m, struct
 	if (r < 0)
 		return r;
 	if (r == 0) {
-		struct row_session row = {.name = m->req.name, .nonce = m->req.nonce, .floor = 1};
+		struct row_session row = {.name = m->req.name, .nonce = m->req.nonce, .floor = 1,
+					  .cached = m->req.cached != 0};
 		if (row.name.len > TEXT_BYTES_MAX)
 			row.name.len = TEXT_BYTES_MAX;
 		ref.session = a->meta.next_session++;
@@ -81,6 +91,11 @@ int apply_session_close(struct apply *a, const struct cmd_session_close *m, stru
 	if (n > 0)
 		row.floor = get_be64(keys[n - 1].bytes + 9) + 1;
 	state_put_row_session(a->st, key_session(m->session), &row);
+	if (n != 0) {
+		rep->more = 1;
+		return n < 0 ? n : 0;
+	}
+	n = locks_drop(a, m->session, SESSION_CLOSE_MAX);
 	if (n != 0) {
 		rep->more = 1;
 		return n < 0 ? n : 0;

@@ -12,6 +12,8 @@
 
 #include "master/schema.h"
 
+enum { HOLDERS_MAX = 128, LINGER_MAX = 32 };
+
 #define CMD_HEAD(F, S, A, V) F(when, time)
 
 /* The first entry of a cluster. */
@@ -34,11 +36,30 @@
 	V(row_member, members, REPLICAS_MAX) \
 	F(u8, chunk_bits)
 #define CMD_LINK(F, S, A, V) S(wire_link, req)
-#define CMD_UNLINK(F, S, A, V) S(wire_unlink, req)
-#define CMD_RENAME(F, S, A, V) S(wire_rename, req)
+/* holders: other sessions that have the file open which may lose its last name. linger: until LINGER
+ * it is kept without any (LINGER_UNHELD), or whether there are any or not: those that hold it may close
+ * it while others are about to open it (LINGER_ALL). */
+enum { LINGER_UNHELD = 1, LINGER_ALL = 2 };
+#define CMD_UNLINK(F, S, A, V)  \
+	S(wire_unlink, req)     \
+	A(u64, holders, HOLDERS_MAX) \
+	F(u8, linger)
+#define CMD_RENAME(F, S, A, V)  \
+	S(wire_rename, req)     \
+	A(u64, holders, HOLDERS_MAX) \
+	F(u8, linger)
 #define CMD_SETATTR(F, S, A, V) S(wire_setattr, req)
 #define CMD_XATTR_SET(F, S, A, V) S(wire_xattr_set, req)
-#define CMD_RELEASE(F, S, A, V) S(wire_release, req)
+/* holder: whom the master itself (session 0) lets go of the file. */
+#define CMD_RELEASE(F, S, A, V) \
+	S(wire_release, req)    \
+	F(u64, holder)
+/* A file without a name is opened by one more session. */
+#define CMD_LEASE_OPEN(F, S, A, V) S(wire_lease_open, req)
+/* Removes files that nobody holds and that have lingered: of these so many as one command may. */
+#define CMD_LINGER(F, S, A, V) A(u64, inodes, LINGER_MAX)
+#define CMD_QUOTA_SET(F, S, A, V) S(wire_quota_set, req)
+#define CMD_QUOTA_COUNT(F, S, A, V) S(wire_quota_count, req)
 #define CMD_WROTE(F, S, A, V) S(wire_wrote, req)
 /* Makes the chunk at req.index if there is none; else answers with the one that is there. */
 #define CMD_CHUNK_MAKE(F, S, A, V)   \
@@ -53,13 +74,14 @@
 	V(row_member, members, REPLICAS_MAX) \
 	V(row_member, joining, REPLICAS_MAX)
 /* Confirms: `members` have cut their replicas to `cut` (CHUNK_LENGTH_KEEP: not at all), renamed
- * and synced. Non-empty. Refused with ERR_CHUNK_PENDING when the pending cut is another one by
- * now: the members are asked again. */
+ * and synced. Non-empty. lossy: what they have is of a replica that had lost its page cache. Refused
+ * with ERR_CHUNK_PENDING when the pending cut is another one by now: the members are asked again. */
 #define CMD_CHUNK_RAISED(F, S, A, V)         \
 	F(u64, chunk)                        \
 	F(u32, new_version)                  \
 	V(row_member, members, REPLICAS_MAX) \
-	F(u64, cut)
+	F(u64, cut)                          \
+	F(u8, lossy)
 enum { CMD_GARBAGE_MAX = 400 };
 /* add: chunks this server has and should not, to be deleted not before grace_s seconds from now.
  * done: it has deleted them. */
@@ -79,6 +101,9 @@ enum { CMD_GARBAGE_MAX = 400 };
 #define CMD_SERVER_SET(F, S, A, V) \
 	F(u32, server)             \
 	F(u8, flags)
+/* Takes a server off the list, and forgets what was to be deleted there; `more`: it is to be said again.
+ * Refused with ERR_BUSY while it is a member of any chunk, or about to become one. */
+#define CMD_SERVER_REMOVE(F, S, A, V) F(u32, server)
 #define CMD_HOLD(F, S, A, V) F(u8, held)
 /* While held: a chunk that was not changed since the import (CHUNK_RESTORED) takes over a higher
  * version that `members` have; what was pending then is settled by it. */
@@ -86,6 +111,8 @@ enum { CMD_GARBAGE_MAX = 400 };
 	F(u64, chunk)               \
 	F(u32, version)             \
 	V(row_member, members, REPLICAS_MAX)
+
+#define CMD_LOCK(F, S, A, V) S(wire_lock, req)
 
 #define CMD_RECORDS(R)                              \
 	R(cmd_head, CMD_HEAD)                       \
@@ -109,8 +136,14 @@ enum { CMD_GARBAGE_MAX = 400 };
 	R(cmd_reclaim, CMD_RECLAIM)                 \
 	R(cmd_server_register, CMD_SERVER_REGISTER) \
 	R(cmd_server_set, CMD_SERVER_SET)           \
+	R(cmd_server_remove, CMD_SERVER_REMOVE)     \
 	R(cmd_hold, CMD_HOLD)                       \
-	R(cmd_chunk_adopt, CMD_CHUNK_ADOPT)
+	R(cmd_chunk_adopt, CMD_CHUNK_ADOPT)         \
+	R(cmd_lock, CMD_LOCK)                       \
+	R(cmd_lease_open, CMD_LEASE_OPEN)           \
+	R(cmd_linger, CMD_LINGER)                   \
+	R(cmd_quota_set, CMD_QUOTA_SET)             \
+	R(cmd_quota_count, CMD_QUOTA_COUNT)
 CMD_RECORDS(RECORD_DECLARE)
 
 /* C(number, NAME, command record, reply record). Numbers are in logs on disk: never reused.
@@ -138,7 +171,13 @@ CMD_RECORDS(RECORD_DECLARE)
 	C(25, SERVER_REGISTER, cmd_server_register, wire_cs_registered)         \
 	C(26, SERVER_SET, cmd_server_set, wire_empty)                           \
 	C(27, HOLD, cmd_hold, wire_empty)                                       \
-	C(28, CHUNK_ADOPT, cmd_chunk_adopt, wire_empty)
+	C(28, CHUNK_ADOPT, cmd_chunk_adopt, wire_empty)                         \
+	C(29, SERVER_REMOVE, cmd_server_remove, cmd_closed)                     \
+	C(40, LOCK, cmd_lock, wire_lock_reply)                                  \
+	C(41, LEASE_OPEN, cmd_lease_open, wire_attr_reply)                      \
+	C(42, LINGER, cmd_linger, wire_empty)                                   \
+	C(43, QUOTA_SET, cmd_quota_set, wire_empty)                             \
+	C(44, QUOTA_COUNT, cmd_quota_count, wire_empty)
 
 enum cmd_number {
 #define CMD_X_ENUM(number, NAME, record, reply) CMD_NUMBER_##NAME = number,

@@ -162,6 +162,24 @@ void cs_reply(struct cs *cs, const struct wire_header *h, struct slice fields)
 								      : 0, fields);
 }
 
+void cs_working(struct cs *cs, const struct wire_cs_heartbeat *beat)
+{
+	struct cs_request *req, *next;
+
+	HASH_ITER(hh, cs->requests, req, next) {
+		bool in_hand = !beat->tells ||
+			       (req->op != OP_CHUNK_PULL && req->op != OP_CHUNK_DELETE);
+		for (unsigned i = 0; i < beat->n_working && !in_hand; i++)
+			in_hand = beat->working[i] == req->id;
+		req->unheard = in_hand ? 0 : req->unheard + 1;
+		if (req->unheard < HEARTBEATS_UNTIL_LOST)
+			continue;
+		log_warn("chunkserver %s (%u): %s was lost on the way, or its answer", cs->addr,
+			 cs->id, wire_op_name(req->op));
+		req->deadline_ms = 0;
+	}
+}
+
 void cs_unlink(struct cs *cs)
 {
 	if (cs->peer)
@@ -257,4 +275,23 @@ uint8_t csreg_marked(struct csreg *reg, uint64_t chunk, uint32_t server)
 
 	HASH_FIND(hh, reg->marks, &key.key, sizeof(key.key), mark);
 	return mark ? mark->flags : 0;
+}
+
+void csreg_remove(struct csreg *reg, uint32_t id)
+{
+	struct cs *cs = csreg_find(reg, id);
+	struct mark *mark, *next;
+	struct peer *peer = cs ? cs->peer : NULL;
+
+	HASH_ITER(hh, reg->marks, mark, next) {
+		if (mark->key.server == id)
+			mark_drop(reg, mark);
+	}
+	if (!cs)
+		return;
+	cs_unlink(cs);
+	if (peer)
+		peer_close(peer, "the server was taken off the list");
+	HASH_DEL(reg->by_id, cs);
+	free(cs);
 }

@@ -32,6 +32,7 @@ struct cs_request {
 	uint64_t id;
 	uint16_t op;
 	int64_t deadline_ms;
+	unsigned unheard; /* heartbeats that did not tell that it is in hand */
 	cs_done_fn done;
 	void *arg;
 	UT_hash_handle hh;
@@ -77,6 +78,7 @@ enum {
 	MARK_STALE = 4,	  /* of a server that is no member: an old replica, cheap to bring up to date */
 	MARK_TORN = 8,	  /* with UNCLEAN: blocks that were being written then do not verify */
 	MARK_IN_DOUBT = 16, /* as good as any, but serves no reads before a raise */
+	MARK_LOSSY = 32, /* with UNCLEAN: it may have lost unsynced bytes, as after a power loss */
 };
 struct mark {
 	struct { uint64_t chunk; uint64_t server; } key;
@@ -100,6 +102,8 @@ struct cs *csreg_find(struct csreg *reg, uint32_t id);
 /* The server's entry, made on first use. NULL: out of memory. */
 struct cs *csreg_add(struct csreg *reg, uint32_t id);
 void csreg_free(struct csreg *reg);
+/* It is off the list: closes its link, and forgets it with what is known against its replicas. */
+void csreg_remove(struct csreg *reg, uint32_t id);
 static inline bool cs_up(const struct cs *cs)
 {
 	return cs && (cs->state == SERVER_UP || cs->state == SERVER_SUSPECT);
@@ -149,6 +153,9 @@ int cs_call(struct csreg *reg, struct cs *cs, uint16_t op, const void *record,
 	    int64_t timeout_ms, cs_done_fn done, void *arg);
 /* A reply has come. */
 void cs_reply(struct cs *cs, const struct wire_header *h, struct slice fields);
+/* Copies and deletions take long, and their deadlines are far away: what the server does not have in
+ * hand was lost on the way. The next tick ends it. */
+void cs_working(struct cs *cs, const struct wire_cs_heartbeat *beat);
 /* The link is gone: all its requests fail. */
 void cs_unlink(struct cs *cs);
 /* Fails what is overdue; closes the link of servers silent for dead_ms. */

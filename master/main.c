@@ -9,9 +9,11 @@
 
 #include "common/cleanup.h"
 #include "common/conf.h"
+#include "common/conn.h"
 #include "common/fault.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/privs.h"
 #include "master/master.h"
 #include "master/offline.h"
 
@@ -24,8 +26,12 @@ static const struct conf_option master_option_rows[] = {
 	{"data_dir", CONF_STRING, &master.o.data_dir, "/var/lib/cairn/master", 0, 0,
 	 "where the log and the database are"},
 	{"listen", CONF_STRING, &master.o.listen, "127.0.0.1:7400", 0, 0, "HOST:PORT to serve on"},
-	{"key_file", CONF_STRING, &master.o.key_file, "/etc/cairn/key", 0, 0,
-	 "the cluster's shared key"},
+	{"credentials", CONF_STRING, &master.o.credentials, "/etc/cairn/tls", 0, 0,
+	 "the directory of our certificate (cairn ca), or the file of a shared key"},
+	{"transport", CONF_STRING, &master.o.transport, "", 0, 0,
+	 "tls or plain: refuse credentials of the other kind"},
+	{"allow_plaintext", CONF_BOOL, &master.o.allow_plaintext, "no", 0, 0,
+	 "with a shared key: unencrypted beyond loopback, on a trusted network"},
 	{"replicas", CONF_INT, &master.o.replicas, "3", 1, REPLICAS_MAX, "copies of each chunk"},
 	{"heartbeat", CONF_TIME, &master.o.heartbeat_ms, "1s", 10, 60000,
 	 "how often chunkservers report"},
@@ -57,6 +63,18 @@ static const struct conf_option master_option_rows[] = {
 	{"check", CONF_BOOL, &master.o.check, "no", 0, 0,
 	 "check the database of a master that does not run: exit status 0 it is sound, 1 something "
 	 "is wrong (a line for each), 2 it could not be checked"},
+	{"lease", CONF_TIME, &master.o.lease_ms, "5s", 200, 600000,
+	 "how long a client may answer from memory without having heard from the master"},
+	{"lease_quarantine", CONF_TIME, &master.o.lease_quarantine_ms, "300s", 0, 86400000,
+	 "how long files are not cached that a lost client was writing: data on its way may be late"},
+	{"lease_max", CONF_INT, &master.o.lease_max, "2000000", 100, 100000000,
+	 "leases kept at most; the oldest are recalled"},
+	{"orphan_linger", CONF_TIME, &master.o.orphan_linger_ms, "10s", 0, 3600000,
+	 "how long a file that lost its last name can still be opened by other clients"},
+	PRIVS_OPTIONS(&master.o.user, &master.o.core_dumps),
+	{"buffer_room", CONF_SIZE, &master.o.buffer_free_min, "256M", 0, INT64_MAX,
+	 "while a server has less room than this, clients hold no writes back: a full disk is told by "
+	 "write(2) itself"},
 	{"json", CONF_BOOL, &master.o.json, "no", 0, 0, "with --check: output for programs"},
 	{"export", CONF_STRING, &master.o.export_file, NULL, 0, 0,
 	 "write the database of a master that does not run to this file (-: standard output)"},
@@ -97,25 +115,14 @@ static int log_wait_durable(void *arg, uint64_t index)
 
 /* ---- state to disk ---- */
 
-static void store_push(struct master *m)
-{
-	if (store_idle(m->store) && state_freeze(m->st))
-		store_submit(m->store, m->st, m->applied);
-}
-
 static void on_written(uv_async_t *async)
 {
 	struct master *m = async->data;
 	struct err err = {0};
-	int r = store_collect(m->store, &err);
 
-	if (r < 0) {
+	if (batch_ended(m, &err) < 0) {
 		log_error("%s", err_message(&err));
 		exit(1);
-	}
-	if (r == 1) {
-		state_thaw(m->st);
-		store_push(m);
 	}
 }
 
@@ -129,11 +136,15 @@ static void on_flush(uv_prepare_t *prepare)
 {
 	struct master *m = prepare->data;
 
-	store_push(m);
+	if (m->ready && !m->stopping)
+		rpc_client_flush(m);
+	batch_push(m);
 	if (m->ready && !m->stopping && m->repair.due && hold_open(m))
 		repair_pick(m);
 	if (m->server)
 		server_pause(m->server, state_active_bytes(m->st) > ACTIVE_BYTES_MAX);
+	if (m->server)
+		server_flush(m->server);
 }
 
 /* ---- messages ---- */
@@ -148,7 +159,7 @@ static void on_message(void *arg, struct peer *peer, const struct wire_header *h
 							       : "the master is starting");
 	else if (peer->auth.peer_role == ROLE_CHUNKSERVER)
 		rpc_cs_message(m, peer, h, fields);
-	else if (peer->auth.peer_role == ROLE_CLIENT)
+	else if (peer->auth.peer_role == ROLE_CLIENT || peer->auth.peer_role == ROLE_ADMIN)
 		rpc_client_message(m, peer, h, fields);
 	else
 		peer_close(peer, "has no role here");
@@ -159,6 +170,8 @@ static void on_gone(void *arg, struct peer *peer)
 	struct cs *cs = peer->owner;
 
 	rpc_recovery_gone(&master, peer);
+	rpc_lock_gone(&master, peer);
+	rpc_lease_gone(&master, peer);
 	if (!cs)
 		return;
 	log_warn("chunkserver %s (%u): connection lost", cs->addr, cs->id);
@@ -182,12 +195,14 @@ static void on_tick(uv_timer_t *timer)
 	if (!m->ready)
 		return;
 	session_tick(m);
+	rpc_lease_tick(m);
 	hold_tick(m);
 	if (!hold_open(m))
 		return;
 	raise_tick(m);
 	rpc_client_tick(m);
 	rpc_recovery_tick(m);
+	rpc_lock_tick(m);
 	repair_tick(m);
 	compare_tick(m);
 }
@@ -204,12 +219,12 @@ static void closed_all(struct master *m)
 {
 	if (m->in_flight > 0 || !store_idle(m->store))
 		return;
-	store_push(m);
+	batch_push(m);
 	if (!store_idle(m->store))
 		return;
-	if (m->log) {
+	if (!m->log_closing) {
+		m->log_closing = true;
 		rlog_close(m->log, on_log_closed, m);
-		m->log = NULL;
 		return;
 	}
 	if (!m->log_closed)
@@ -217,6 +232,20 @@ static void closed_all(struct master *m)
 	uv_close((uv_handle_t *)&m->tick, NULL);
 	uv_close((uv_handle_t *)&m->written, NULL);
 	uv_close((uv_handle_t *)&m->flush, NULL);
+}
+
+/* Certificates and the list of revoked ones, anew. */
+static void on_hangup(uv_signal_t *signal, int signum)
+{
+	struct master *m = signal->data;
+	struct err err = {0};
+
+	if (!m->cred.tls)
+		return;
+	if (tls_reload(m->cred.tls, &err) < 0)
+		log_error("credentials are not reloaded: %s", err_message(&err));
+	else
+		log_info("credentials reloaded");
 }
 
 static void on_signal(uv_signal_t *signal, int signum)
@@ -252,14 +281,13 @@ static void serve(struct master *m)
 	_cleanup_buf_ struct buf backing = {0};
 	struct cmd_set_policy policy = {.copies = (uint32_t)m->o.replicas};
 	struct row_policy row;
-	char addr[ADDR_BYTES_MAX];
 	struct err err = {0};
 
 	csreg_init(&m->servers, m->o.dead_after_ms);
 	m->servers.overdue_ms = csreg_heartbeat_ms(&m->servers, m->o.heartbeat_ms) * 11 / 10;
 	if (session_load(m, &err) < 0 || rpc_cs_load(m, &err) < 0 ||
-	    server_open(m->loop, m->o.listen, &m->key, m->o.max_connections, &handlers, &m->server,
-			addr, &err) < 0)
+	    server_open(m->loop, m->listen_fd, m->addr, &m->cred, m->o.max_connections, &handlers,
+			&m->server, &err) < 0)
 		fatal(err_message(&err));
 	m->ready = true;
 	if (hold_start(m) < 0)
@@ -269,14 +297,15 @@ static void serve(struct master *m)
 	if (state_get_row_policy(m->st, key_policy(0), &row, &backing) == 1 &&
 	    row.copies != policy.copies)
 		master_propose(m, CMD_NUMBER_SET_POLICY, &policy, on_policy_set, NULL);
-	log_info("ready on %s, entry %llu", addr, (unsigned long long)m->applied);
+	log_info("ready on %s, entry %llu", m->addr, (unsigned long long)m->applied);
 }
 
 static void on_formatted(struct master *m, void *arg, struct apply_result *result)
 {
 	if (!result || result->status < 0)
 		fatal("a new cluster could not be set up");
-	serve(m);
+	if (!m->stopping)
+		serve(m);
 }
 
 /* All old entries are applied. */
@@ -288,6 +317,8 @@ static void on_log_ready(void *arg)
 	struct cmd_format cmd = {.copies = (uint32_t)m->o.replicas};
 	struct row_meta meta;
 
+	if (m->stopping)
+		return;
 	if (ns_meta(m->st, &meta, &backing) == 0 && meta.next_inode) {
 		serve(m);
 		return;
@@ -357,9 +388,31 @@ static int open_log(struct master *m, struct err *err)
 	return r < 0 ? r : rlog_open(&options, on_log_ready, &m->log, err);
 }
 
+/* What only root may do, if that is who started us; then its rights are given up. */
+static int take_and_drop(struct master *m, struct err *err)
+{
+	int r = 0;
+
+	if (!offline_wanted(&m->o)) {
+		r = cred_load(&m->cred, m->o.credentials, m->o.transport, 1 << ROLE_MASTER, m->o.name,
+			      err);
+		m->cred.allow_plaintext = m->o.allow_plaintext;
+		if (r == 0)
+			r = conn_bind(m->o.listen, &m->listen_fd, m->addr, err);
+	}
+	if (r == 0 && !offline_wanted(&m->o))
+		r = cred_check_listener(&m->cred, m->listen_fd, m->addr, err);
+	if (r == 0)
+		r = privs_make_dir(m->o.user, m->o.data_dir, err);
+	if (r == 0)
+		r = privs_drop(m->o.user, m->o.core_dumps, err);
+	return r < 0 ? r : cred_check_user(&m->cred, m->o.credentials, m->o.user, err);
+}
+
 static void open_loop(struct master *m)
 {
-	static const int signals[] = {SIGTERM, SIGINT};
+	static const struct { int number; uv_signal_cb call; } signals[] = {
+		{SIGTERM, on_signal}, {SIGINT, on_signal}, {SIGHUP, on_hangup}};
 
 	m->loop = uv_default_loop();
 	uv_async_init(m->loop, &m->written, on_written);
@@ -369,7 +422,7 @@ static void open_loop(struct master *m)
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
 		uv_signal_init(m->loop, &m->signals[i]);
 		m->signals[i].data = m;
-		uv_signal_start(&m->signals[i], on_signal, signals[i]);
+		uv_signal_start(&m->signals[i], signals[i].call, signals[i].number);
 	}
 	uv_timer_start(&m->tick, on_tick, MASTER_TICK_MS, MASTER_TICK_MS);
 	uv_prepare_start(&m->flush, on_flush);
@@ -394,10 +447,10 @@ int main(int argc, char **argv)
 		log_setup(m->o.name, level);
 		r = fault_setup(m->o.name, &err);
 	}
+	if (r == 0)
+		r = take_and_drop(m, &err);
 	if (r == 0 && offline_wanted(&m->o))
 		return offline_run(&m->o);
-	if (r == 0)
-		r = auth_key_load(m->o.key_file, &m->key, &err);
 	if (r == 0) {
 		open_loop(m);
 		r = open_state(m, &err);
@@ -409,9 +462,11 @@ int main(int argc, char **argv)
 		return offline_wanted(&m->o) ? OFFLINE_FAILED : 1;
 	}
 	uv_run(m->loop, UV_RUN_DEFAULT);
+	rlog_free(m->log);
 	raise_free_all(m);
 	rpc_client_free(m);
 	rpc_recovery_free(m);
+	rpc_lock_free(m);
 	hold_free(m);
 	repair_free(m);
 	compare_free(m);
@@ -420,7 +475,7 @@ int main(int argc, char **argv)
 	state_free(m->st);
 	store_close(m->store);
 	server_free(m->server);
-	auth_key_clear(&m->key);
+	cred_release(&m->cred);
 	conf_release(&master_conf);
 	uv_loop_close(m->loop);
 	log_info("stopped");

@@ -2,6 +2,9 @@
 
 #include <sys/stat.h>
 
+#include "common/cleanup.h"
+#include "master/acl.h"
+
 int ns_inode(struct state *st, uint64_t inode, struct row_inode *ret, struct buf *backing)
 {
 	int r = state_get_row_inode(st, key_inode(inode), ret, backing);
@@ -15,11 +18,18 @@ void ns_attr(uint64_t inode, const struct row_inode *row, struct wire_attr *ret)
 		.gid = row->gid, .rdev = row->rdev, .size = row->size, .atime = row->atime,
 		.mtime = row->mtime, .ctime = row->ctime, .btime = row->btime,
 		.change = row->change, .parent = row->parent, .project = row->project,
-		.policy = row->policy, .chunk_bits = row->chunk_bits,
+		.policy = row->policy, .chunk_bits = row->chunk_bits, .bare = row->bare,
 	};
-	if (S_ISREG(row->mode))
-		ret->blocks = (row->size / BLOCK_BYTES + (row->size % BLOCK_BYTES != 0)) *
-			      (BLOCK_BYTES / 512);
+	ret->blocks = row->blocks * (BLOCK_BYTES / 512);
+}
+
+uint32_t ns_space_blocks(const struct row_file_chunk *ref)
+{
+	uint32_t n = ref->solid;
+
+	for (uint32_t i = 0; i < ref->map.len; i++)
+		n += (uint32_t)__builtin_popcount(ref->map.data[i]);
+	return n;
 }
 
 int ns_name_check(struct slice name)
@@ -32,6 +42,22 @@ int ns_name_check(struct slice name)
 	    slice_eq(name, SLICE_LIT(".")) || slice_eq(name, SLICE_LIT("..")))
 		return ERR_INVAL;
 	return 0;
+}
+
+int ns_xattr_name_check(struct slice name)
+{
+	static const char *const prefixes[] = {"user.", "trusted.", "security."};
+
+	if (name.len == 0 || name.len > XATTR_NAME_BYTES_MAX)
+		return ERR_RANGE;
+	if (memchr(name.data, '\0', name.len))
+		return ERR_INVAL;
+	if (slice_eq(name, ACL_ACCESS) || slice_eq(name, ACL_DEFAULT))
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
+		if (slice_starts(name, slice_str(prefixes[i])))
+			return name.len > strlen(prefixes[i]) ? 0 : ERR_INVAL;
+	return ERR_NOTSUP;
 }
 
 int ns_slot_find(struct state *st, const struct row_meta *meta, uint64_t parent,
@@ -87,7 +113,8 @@ void ns_chunk(uint64_t chunk, uint64_t index, const struct row_chunk *row, struc
 {
 	*ret = (struct wire_chunk){.index = index, .id = chunk, .version = row->version,
 				   .flags = row->flags & CHUNK_WRITTEN,
-				   .n_replicas = row->n_members};
+				   .n_replicas = row->n_members,
+				   .settled = row->settled};
 	for (unsigned i = 0; i < row->n_members; i++) {
 		ret->replicas[i].server = row->members[i].server;
 		ret->replicas[i].part = row->members[i].part;

@@ -13,6 +13,10 @@ void ns_attr(uint64_t inode, const struct row_inode *row, struct wire_attr *ret)
  * "." or "..". ERR_NAMETOOLONG, ERR_NOENT (empty) or ERR_INVAL. */
 int ns_name_check(struct slice name);
 
+/* The name of an extended attribute: ERR_RANGE (empty, too long), ERR_INVAL (a NUL in it, nothing
+ * after the prefix), ERR_NOTSUP (of no kind that is kept). */
+int ns_xattr_name_check(struct slice name);
+
 /* The names of one hash, and where among them `name` is (-1: not there). */
 struct ns_slot {
 	struct key key;
@@ -27,6 +31,9 @@ void ns_slot_release(struct ns_slot *slot);
 int ns_meta(struct state *st, struct row_meta *ret, struct buf *backing);
 /* 1 when the directory has no entry, 0 when it has, negative. */
 int ns_dir_empty(struct state *st, uint64_t inode);
+
+/* How many blocks of this part of a file are its own. */
+uint32_t ns_space_blocks(const struct row_file_chunk *ref);
 
 /* The chunk's row as clients see it; addresses stay empty. */
 void ns_chunk(uint64_t chunk, uint64_t index, const struct row_chunk *row, struct wire_chunk *ret);

@@ -19,6 +19,8 @@ static void carry_out(struct master *m, const struct apply_result *result)
 {
 	for (unsigned i = 0; i < result->n_raises; i++)
 		raise_start(m, result->raises[i], 0, NULL, NULL);
+	if (result->unlocked)
+		rpc_lock_changed(m, result->unlocked_inode);
 	m->garbage_due |= result->garbage;
 	m->reclaim_due |= result->reclaim;
 }

@@ -70,21 +70,38 @@ int query_lookup(struct state *st, const struct wire_name_ref *req, struct wire_
 struct page {
 	struct buf *out;
 	uint32_t max;
+	uint8_t flags; /* READDIR_* */
+	const struct query_grant *grant;
 	unsigned n;
 	bool full;
 };
 
-static int page_put(struct state *st, struct page *page, struct slice name, uint64_t inode,
+static void page_put_name(struct page *page, const struct row_dentry *row, uint64_t cookie)
+{
+	struct wire_name e = {.cookie = cookie, .inode = row->inode, .type = row->type,
+			      .name = row->name};
+	WIRE_LIST_PUT(wire_name, page->out, &e);
+}
+
+/* The lease is entered before the inode is read, as everywhere. */
+static int page_put(struct state *st, struct page *page, const struct row_dentry *row,
 		    uint64_t cookie)
 {
 	_cleanup_buf_ struct buf backing = {0};
-	struct wire_dirent e = {.cookie = cookie, .name = name};
-	struct row_inode row;
-	int r = ns_inode(st, inode, &row, &backing);
+	struct wire_dirent e = {.cookie = cookie, .name = row->name};
+	struct row_inode inode;
+	int r;
 
+	if (page->flags & READDIR_NAMES) {
+		page_put_name(page, row, cookie);
+		return buf_status(page->out);
+	}
+	if ((page->flags & READDIR_LEASE) && page->grant)
+		e.leased = page->grant->fn(page->grant->arg, row->inode);
+	r = ns_inode(st, row->inode, &inode, &backing);
 	if (r < 0)
 		return r == ERR_NOENT ? ERR_CORRUPT : r;
-	ns_attr(inode, &row, &e.attr);
+	ns_attr(row->inode, &inode, &e.attr);
 	WIRE_LIST_PUT(wire_dirent, page->out, &e);
 	return buf_status(page->out);
 }
@@ -99,7 +116,7 @@ static int page_add(struct state *st, struct page *page, const struct row_dentri
 	int r = 0;
 
 	for (int i = 0; i < row->n_entries && r == 0; i++)
-		r = page_put(st, page, row->entries[i].name, row->entries[i].inode, cookie);
+		r = page_put(st, page, &row->entries[i], cookie);
 	if (r < 0)
 		return r;
 	if (page->n > 0 && page->out->len > page->max) {
@@ -114,7 +131,7 @@ static int page_add(struct state *st, struct page *page, const struct row_dentri
 static int page_add_dot(struct state *st, struct page *page, struct slice name, uint64_t inode,
 			uint64_t cookie)
 {
-	struct row_dentries row = {.n_entries = 1, .entries = {{.name = name, .inode = inode}}};
+	struct row_dentries row = {.n_entries = 1, .entries = {{name, inode, S_IFDIR}}};
 	return page_add(st, page, &row, cookie);
 }
 
@@ -129,10 +146,12 @@ static int page_add_row(struct state *st, struct page *page, struct slice key, s
 }
 
 int query_readdir(struct state *st, const struct wire_readdir *req,
-		  struct wire_readdir_reply *ret, struct buf *backing, struct err *err)
+		  const struct query_grant *grant, struct wire_readdir_reply *ret,
+		  struct buf *backing, struct err *err)
 {
 	_cleanup_buf_ struct buf dir_backing = {0};
-	struct page page = {.out = backing, .max = req->max_bytes};
+	struct page page = {.out = backing, .max = req->max_bytes, .flags = req->flags,
+			    .grant = grant};
 	struct key prefix = key_prefix(key_dentry(req->inode, 0), 9);
 	struct key start = key_dentry(req->inode, req->cookie + 1);
 	struct slice key, value;
@@ -167,6 +186,7 @@ int query_readdir(struct state *st, const struct wire_readdir *req,
 		return err_set(err, r, "directory %llx: %s", (unsigned long long)req->inode,
 			       err_text(r));
 	ret->entries = buf_slice(backing);
+	ns_attr(req->inode, &dir, &ret->attr);
 	return 0;
 }
 
@@ -183,6 +203,7 @@ int query_readlink(struct state *st, uint64_t inode, struct wire_readlink_reply 
 	if (r < 0)
 		return no_inode(err, r, inode);
 	ret->target = row.target;
+	ns_attr(inode, &row, &ret->attr);
 	return 0;
 }
 
@@ -195,8 +216,10 @@ int query_xattr_get(struct state *st, const struct wire_xattr_get *req,
 
 	if (r < 0)
 		return no_inode(err, r, req->inode);
-	if (req->name.len == 0 || req->name.len > XATTR_NAME_BYTES_MAX)
-		return err_set(err, ERR_RANGE, "attribute name of %u bytes", req->name.len);
+	r = ns_xattr_name_check(req->name);
+	if (r < 0)
+		return err_set(err, r, "attribute name of %u bytes: %s", req->name.len,
+			       err_text(r));
 	key = key_xattr(req->inode, req->name);
 	r = state_get(st, key_slice(&key), backing);
 	if (r <= 0)
@@ -245,15 +268,20 @@ static int chunk_at(struct state *st, uint64_t inode, uint64_t index, struct wir
 	_cleanup_buf_ struct buf backing = {0};
 	struct row_file_chunk ref;
 	struct row_chunk row;
+	uint32_t blocks;
 	int r = state_get_row_file_chunk(st, key_file_chunk(inode, index), &ref, &backing);
 
 	*ret = (struct wire_chunk){.index = index};
 	if (r <= 0)
 		return r;
+	blocks = ret->blocks = ns_space_blocks(&ref);
+	if (!ref.chunk)
+		return 0;
 	r = state_get_row_chunk(st, key_chunk(ref.chunk), &row, &backing);
 	if (r <= 0)
 		return r < 0 ? r : ERR_CORRUPT;
 	ns_chunk(ref.chunk, index, &row, ret);
+	ret->blocks = blocks;
 	if (row.pending_version && ret_pending)
 		*ret_pending = ref.chunk;
 	return 1;

@@ -10,10 +10,16 @@
 int query_lookup(struct state *st, const struct wire_name_ref *req, struct wire_attr_reply *ret,
 		 struct err *err);
 int query_getattr(struct state *st, uint64_t inode, struct wire_attr *ret, struct err *err);
+/* Whether an entry's inode is leased with the answer. */
+struct query_grant {
+	bool (*fn)(void *arg, uint64_t inode);
+	void *arg;
+};
 /* Fills ret->entries from req->cookie on, "." and ".." included, up to req->max_bytes (and at
- * least one entry). */
+ * least one entry). grant: asked with READDIR_LEASE; NULL: nothing is leased. */
 int query_readdir(struct state *st, const struct wire_readdir *req,
-		  struct wire_readdir_reply *ret, struct buf *backing, struct err *err);
+		  const struct query_grant *grant, struct wire_readdir_reply *ret,
+		  struct buf *backing, struct err *err);
 int query_readlink(struct state *st, uint64_t inode, struct wire_readlink_reply *ret,
 		   struct buf *backing, struct err *err);
 int query_xattr_get(struct state *st, const struct wire_xattr_get *req,

@@ -15,7 +15,7 @@ enum { RETRIES_PER_TICK = 64 };
 static void enter_log(struct raise *x);
 static int raise_parts(struct raise *x);
 
-static struct raise *raise_find(struct master *m, uint64_t chunk)
+struct raise *raise_find(struct master *m, uint64_t chunk)
 {
 	struct raise *x;
 	HASH_FIND(hh, m->raises.by_chunk, &chunk, sizeof(chunk), x);
@@ -123,6 +123,11 @@ static void fill_done(void *arg, int code, struct slice fields)
 	free(f);
 	if (!p)
 		return;
+	if (code < 0)
+		repair_copy_failed(x->m, x->chunk, code);
+	/* Whether it has the copy is not known: if so, it is cheap to join later, or too many. */
+	if (code == ERR_TIMEOUT)
+		csreg_mark(&x->m->servers, x->chunk, p->server, MARK_STALE);
 	p->state = code < 0 ? PART_FAILED : PART_IDLE;
 	p->filled = code == 0;
 	if (--x->outstanding == 0)
@@ -153,6 +158,7 @@ static void enter_fill(struct raise *x)
 
 	FAULT_POINT(MASTER_RAISE_FILL, "");
 	x->phase = PHASE_FILL;
+	x->copy_ms = clock_ms();
 	x->filled = true;
 	x->serial = ++x->m->raises.fills;
 	x->outstanding = 1; /* so that the last answer comes after the loop */
@@ -366,6 +372,7 @@ static void confirm_members(struct raise *x, struct cmd_chunk_raised *cmd)
 void raise_confirm(struct raise *x)
 {
 	unsigned good = good_parts(x, false) + good_parts(x, true), wanted = copies_wanted(x);
+	const struct part *source = raise_part_of(x, x->source);
 	struct confirm *c;
 
 	/* Too few without those that leave: they stay. */
@@ -382,6 +389,11 @@ void raise_confirm(struct raise *x)
 	c->cmd = (struct cmd_chunk_raised){.chunk = x->chunk, .cut = x->row.cut,
 					   .new_version = x->row.pending_version};
 	confirm_members(x, &c->cmd);
+	c->cmd.lossy = source && source->answer.lossy;
+	if (c->cmd.lossy)
+		log_warn("chunk %016llx v%u: every replica that counts lost its page cache: what "
+			 "was written and not synced may be gone", (unsigned long long)x->chunk,
+			 x->row.pending_version);
 	x->outstanding++;
 	master_propose(x->m, CMD_NUMBER_CHUNK_RAISED, &c->cmd, confirm_done, c);
 }
@@ -539,6 +551,22 @@ static void retry(struct raise *x)
 		raise_finish(x, r == ERR_NO_SERVERS ? 0 : r); /* not pending: it was confirmed */
 }
 
+/* Somebody waits for it who is not to wait long. */
+static bool is_wanted(const struct raise *x)
+{
+	const struct waiter *w;
+
+	DL_FOREACH(x->waiters, w)
+		if (w->deadline_ms)
+			return true;
+	return false;
+}
+
+static bool is_copying(const struct raise *x)
+{
+	return x->phase == PHASE_FILL || x->phase == PHASE_MEND;
+}
+
 void raise_tick(struct master *m)
 {
 	uint64_t due[RETRIES_PER_TICK];
@@ -548,7 +576,9 @@ void raise_tick(struct master *m)
 
 	HASH_ITER(hh, m->raises.by_chunk, x, next) {
 		waiters_expire(x, now);
-		if (x->phase == PHASE_RETRY && now >= x->retry_ms && n < RETRIES_PER_TICK)
+		if (n < RETRIES_PER_TICK && ((x->phase == PHASE_RETRY && now >= x->retry_ms) ||
+					     (is_copying(x) && is_wanted(x) &&
+					      now - x->copy_ms >= RAISE_GIVE_WAY_MS)))
 			due[n++] = x->chunk;
 	}
 	/* By number: what one of them starts may end another. */
@@ -556,6 +586,10 @@ void raise_tick(struct master *m)
 		x = raise_find(m, due[i]);
 		if (x && x->phase == PHASE_RETRY)
 			retry(x);
+		else if (x && x->phase == PHASE_MEND)
+			raise_mend_give_way(x, now);
+		else if (x && x->phase == PHASE_FILL)
+			fill_cancel(x);
 	}
 }
 

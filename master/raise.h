@@ -14,7 +14,9 @@
  * answers, the raise stays pending and is tried again every RAISE_RETRY_MS. Members with marks are
  * not asked but mended; their content counts only when no unmarked member can come, or none did for
  * long (RAISE_PATIENCE). FILL gives way: a truncation, or a writer who lost a member, goes on without
- * the servers that were to join. Nobody is asked while a member that just (re)starts is expected: it
+ * the servers that were to join, and so does after RAISE_GIVE_WAY_MS who wants marked members compared.
+ * So does MEND, when somebody waits; after twice as long where only the source is good. Who is left out
+ * has an old replica then, and comes back by repair, which nobody waits for. Nobody is asked while a member that just (re)starts is expected: it
  * would be left out for nothing. */
 #ifndef CAIRN_MASTER_RAISE_H
 #define CAIRN_MASTER_RAISE_H
@@ -34,10 +36,12 @@ struct raise_table {
 
 enum {
 	RAISE_RETRY_MS = 1000,
-	RAISE_MEND_MS = 60000,	/* the chunk cannot be used meanwhile */
+	RAISE_MEND_MS = 60000,	/* the chunk cannot be used meanwhile, unless somebody wants it: */
+	RAISE_GIVE_WAY_MS = 2000, /* MEND goes on without those that have no copy yet */
 	RAISE_FILL_MS = 600000, /* nobody waits; a server that hangs loses its link first */
 	RAISE_UNSURE_MAX = 2,	/* rounds, until one that others could not reach is left out */
 	RAISE_PATIENCE = 10,	/* repair_delays, until what one member has after a crash counts */
+	RAISE_KILLED_MS = 2000, /* until that of one that lost its process and nothing else does */
 };
 
 /* Called once: 0 when the chunk has its new version, ERR_CHUNK_PENDING after RAISE_WAIT_MS

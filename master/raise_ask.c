@@ -31,18 +31,20 @@ void raise_part_add(struct raise *x, uint32_t server, bool joining)
 uint8_t raise_marks_of(struct raise *x, uint32_t server)
 {
 	return csreg_marked(&x->m->servers, x->chunk, server) &
-	       (MARK_UNCLEAN | MARK_TORN | MARK_DAMAGED);
+	       (MARK_UNCLEAN | MARK_TORN | MARK_DAMAGED | MARK_LOSSY);
 }
 
 /* Of those in `state` that can be copied from, the smaller the better: unmarked before unclean
- * before torn before absent (the chunk was never written) before damaged; those in doubt, which
- * serve nobody before a raise, after others; then those that are sure to answer. */
+ * before torn before lossy (of a torn block only what was being written is in question) before
+ * absent (the chunk was never written) before damaged; those in doubt, which serve nobody before a
+ * raise, after others; then those that are sure to answer. */
 static unsigned source_rank(struct part *p, enum part_state state)
 {
 	unsigned marks = csreg_marked(&p->raise->m->servers, p->raise->chunk, p->server);
 
-	return (marks & MARK_DAMAGED ? 32 : 0) +
-	       (state == PART_GOOD && !p->answer.present ? 16 : 0) +
+	return (marks & MARK_DAMAGED ? 64 : 0) +
+	       (state == PART_GOOD && !p->answer.present ? 32 : 0) +
+	       ((marks & MARK_LOSSY) || (state == PART_GOOD && p->answer.lossy) ? 16 : 0) +
 	       (marks & MARK_TORN ? 8 : 0) + (marks & MARK_UNCLEAN ? 4 : 0) +
 	       (state == PART_IDLE && (marks & MARK_IN_DOUBT) ? 2 : 0) +
 	       (part_cs(p)->state == SERVER_SUSPECT ? 1 : 0);
@@ -98,7 +100,7 @@ int raise_pull(struct raise *x, uint32_t server, const struct part *source, uint
 	struct csreg *servers = &x->m->servers;
 	struct wire_chunk_pull req = {
 		.chunk = x->chunk, .source_version = new_version, .new_version = new_version,
-		.chunk_bits = x->row.chunk_bits,
+		.chunk_bits = x->row.chunk_bits, .lossy = source->answer.lossy,
 		.source = {.server = source->server, .addr = slice_str(part_cs(source)->addr)},
 	};
 	struct cs *cs = csreg_find(servers, server);
@@ -148,25 +150,61 @@ static void mend_ended(struct raise *x)
 	raise_retry_later(x, RAISE_RETRY_MS);
 }
 
+/* A copy to a member under way. Like a fill it outlives the machine's interest in it. */
+struct mend {
+	struct master *m;
+	uint64_t chunk, serial;
+	uint32_t server;
+};
+
 static void mend_done(void *arg, int code, struct slice fields)
 {
-	struct part *p = arg;
-	struct raise *x = p->raise;
+	struct mend *mend = arg;
+	struct raise *x = raise_find(mend->m, mend->chunk);
+	struct part *p = x && x->serial == mend->serial ? raise_part_of(x, mend->server) : NULL;
 	struct cursor c = cursor_slice(fields);
 
+	free(mend);
+	if (!p)
+		return;
 	if (code == 0 && wire_chunk_state_get(&c, &p->answer) < 0)
 		code = ERR_PROTOCOL;
+	p->mending = false;
 	p->state = code < 0 ? PART_FAILED : PART_GOOD;
 	p->mended = code == 0;
 	if (code < 0)
 		mend_failed(x, p, code);
+	if (code < 0 && p->joining)
+		repair_copy_failed(x->m, x->chunk, code);
 	if (--x->outstanding == 0)
 		mend_ended(x);
 }
 
+void raise_mend_give_way(struct raise *x, int64_t now)
+{
+	unsigned good = 0;
+
+	for (unsigned i = 0; i < x->n_parts; i++)
+		good += x->parts[i].state == PART_GOOD && !x->parts[i].mending;
+	if (x->phase != PHASE_MEND || x->outstanding == 0 || good == 0 ||
+	    now - x->copy_ms < (good > 1 ? 1 : 2) * RAISE_GIVE_WAY_MS)
+		return;
+	log_info("chunk %016llx v%u: copying to a member gives way to who waits for the chunk",
+		 (unsigned long long)x->chunk, x->row.pending_version);
+	for (unsigned i = 0; i < x->n_parts; i++) {
+		struct part *p = &x->parts[i];
+		if (p->mending)
+			p->state = PART_FAILED;
+		p->mending = false;
+	}
+	x->serial = 0;
+	x->outstanding = 0;
+	mend_ended(x); /* not confirmed if the source is what is at fault */
+}
+
 /* To be a copy of what is absent, because it was never written: what is here of an older version
  * goes. */
-static int delete_old(struct raise *x, struct part *p)
+static int delete_old(struct raise *x, struct part *p, struct mend *arg)
 {
 	_cleanup_buf_ struct buf list = {0};
 	struct wire_have have = {.id = x->chunk, .version = x->row.version};
@@ -177,13 +215,31 @@ static int delete_old(struct raise *x, struct part *p)
 	if (buf_status(&list) < 0 || !cs_up(part_cs(p)))
 		return buf_status(&list) < 0 ? ERR_NOMEM : ERR_CLOSED;
 	return cs_call(&x->m->servers, part_cs(p), OP_CHUNK_DELETE, &req, RAISE_MEND_MS,
-		       mend_done, p);
+		       mend_done, arg);
+}
+
+static int mend_start(struct raise *x, struct part *p, const struct part *source)
+{
+	struct mend *arg = malloc(sizeof(*arg));
+	int r;
+
+	if (!arg)
+		return ERR_NOMEM;
+	*arg = (struct mend){.m = x->m, .chunk = x->chunk, .serial = x->serial,
+			     .server = p->server};
+	p->mending = true; /* before the call: a broken link ends it at once */
+	r = source->answer.present ? raise_pull(x, p->server, source, x->row.pending_version,
+						RAISE_MEND_MS, mend_done, arg)
+				   : delete_old(x, p, arg);
+	if (r < 0) {
+		p->mending = false;
+		free(arg);
+	}
+	return r;
 }
 
 static void mend(struct raise *x, struct part *p, const struct part *source)
 {
-	int r;
-
 	if (p->state == PART_FAILED || p->state == PART_IDLE ||
 	    (p->state == PART_GOOD && same_answer(p, source) && (!p->marks || p->mended)))
 		return;
@@ -192,13 +248,20 @@ static void mend(struct raise *x, struct part *p, const struct part *source)
 		return;
 	}
 	x->outstanding++;
-	r = source->answer.present ? raise_pull(x, p->server, source, x->row.pending_version,
-						RAISE_MEND_MS, mend_done, p)
-				   : delete_old(x, p);
-	if (r < 0) {
+	if (mend_start(x, p, source) < 0) {
 		x->outstanding--;
 		p->state = PART_FAILED;
 	}
+}
+
+/* outstanding: one, so that the last answer comes after the loop. */
+static void mend_begin(struct raise *x)
+{
+	x->phase = PHASE_MEND;
+	x->blamed = false;
+	x->serial = ++x->m->raises.fills;
+	x->copy_ms = clock_ms();
+	x->outstanding = 1;
 }
 
 /* No member has the chunk at its version, and it was never written: they have what a late first
@@ -213,8 +276,7 @@ static bool mend_from_nothing(struct raise *x)
 	if ((x->row.flags & CHUNK_WRITTEN) || !any)
 		return false;
 	x->source = 0;
-	x->blamed = false;
-	x->outstanding = 1;
+	mend_begin(x);
 	for (unsigned i = 0; i < x->n_parts; i++)
 		if (x->parts[i].state == PART_BEHIND)
 			mend(x, &x->parts[i], &nothing);
@@ -245,8 +307,7 @@ static void enter_mend(struct raise *x)
 		return;
 	}
 	x->source = source->server;
-	x->blamed = false;
-	x->outstanding = 1;
+	mend_begin(x);
 	for (unsigned i = 0; i < x->n_parts; i++)
 		if (&x->parts[i] != source)
 			mend(x, &x->parts[i], source);
@@ -319,12 +380,15 @@ static bool member_expected(struct raise *x)
 	return false;
 }
 
-/* Where a member that settles looks for blocks that do not verify on it. */
+/* Where a member that settles looks for blocks that do not verify on it. One that lost nothing but
+ * the order of its last write takes none from one that did: a block may verify there that has
+ * forgotten an earlier write. */
 static void add_others(struct raise *x, const struct part *settle, struct wire_chunk_raise *req)
 {
 	for (unsigned i = 0; i < x->n_parts && req->n_others < REPLICAS_MAX; i++) {
 		const struct part *p = &x->parts[i];
-		if (p != settle && !p->joining && cs_up(part_cs(p)))
+		if (p != settle && !p->joining && cs_up(part_cs(p)) &&
+		    (!(p->marks & MARK_LOSSY) || (settle->marks & MARK_LOSSY)))
 			req->others[req->n_others++] = (struct wire_replica){
 				.server = p->server, .addr = slice_str(part_cs(p)->addr)};
 	}
@@ -352,15 +416,29 @@ static void ask(struct raise *x, struct part *p, bool settle)
 	}
 }
 
+/* Its process was killed; its page cache lived on. Every write that was acknowledged has come to every
+ * member, so it is here: what is in question is only what nobody was told. Not so for one with torn
+ * blocks: that they were being written is no more than likely. */
+static bool only_killed(const struct part *p)
+{
+	return (p->marks & MARK_UNCLEAN) &&
+	       !(p->marks & (MARK_TORN | MARK_LOSSY | MARK_DAMAGED)) && cs_up(part_cs(p));
+}
+
 /* How long those are waited for against which nothing is known, before content that is in question
- * counts. The crash of one member must not cost what the others acknowledged, however long they are
- * away; that of several may. */
+ * counts. The power loss of one member must not cost what the others acknowledged, however long they
+ * are away; that of several may. */
 static int64_t patience_ms(struct raise *x)
 {
-	unsigned unclean = 0;
+	unsigned unclean = 0, killed = 0;
 
-	for (unsigned i = 0; i < x->n_parts; i++)
-		unclean += (x->parts[i].marks & MARK_UNCLEAN) && cs_up(part_cs(&x->parts[i]));
+	for (unsigned i = 0; i < x->n_parts; i++) {
+		const struct part *p = &x->parts[i];
+		unclean += (p->marks & MARK_UNCLEAN) && cs_up(part_cs(p));
+		killed += !p->joining && only_killed(p);
+	}
+	if (killed > 0)
+		return RAISE_KILLED_MS;
 	return x->m->o.repair_delay_ms * (unclean > 1 ? 1 : RAISE_PATIENCE);
 }
 

@@ -17,6 +17,7 @@ struct part {
 	bool filled;   /* joining: it has a copy of the old version */
 	bool asked;
 	bool late;     /* it did not answer in time */
+	bool mending;  /* a copy to it is under way, in MEND */
 	bool mended;   /* it has the content that counts: what was held against it is settled */
 	uint8_t marks; /* as they were when it was asked; later ones stand */
 	enum part_state state;
@@ -35,7 +36,7 @@ enum phase { PHASE_FILL, PHASE_LOG, PHASE_ASK, PHASE_MEND, PHASE_CONFIRM, PHASE_
 struct raise {
 	struct master *m;
 	uint64_t chunk;
-	uint64_t serial;      /* of the present FILL: answers to another one are ignored */
+	uint64_t serial;      /* of the present FILL or MEND: answers to another one are ignored */
 	struct row_chunk row; /* as read when the phase began */
 	enum phase phase;
 	struct part parts[PARTS_MAX];
@@ -46,7 +47,7 @@ struct raise {
 	bool blamed;	 /* in this one */
 	struct raise_plan plan;
 	bool filled; /* it began with FILL: for the joining servers' sake */
-	int64_t begun_ms;
+	int64_t begun_ms, copy_ms; /* when it began; when its present FILL or MEND did */
 	int64_t retry_ms;
 	struct waiter *waiters;
 	UT_hash_handle hh;
@@ -59,6 +60,7 @@ static inline struct cs *part_cs(const struct part *p)
 
 /* ---- raise.c ---- */
 
+struct raise *raise_find(struct master *m, uint64_t chunk);
 /* Frees the machine first: those who waited may start another for the same chunk. */
 void raise_finish(struct raise *x, int code);
 void raise_retry_later(struct raise *x, int64_t ms);
@@ -76,6 +78,8 @@ struct part *raise_best_source(struct raise *x, enum part_state state);
 int raise_pull(struct raise *x, uint32_t server, const struct part *source, uint32_t new_version,
 	       int64_t timeout_ms, cs_done_fn done, void *arg);
 void raise_ask(struct raise *x);
+/* Somebody waits: goes on without the copies that are under way, if they have had their time. */
+void raise_mend_give_way(struct raise *x, int64_t now);
 /* Up to n of those that were to leave. False when there is none to ask. */
 bool raise_ask_leaving(struct raise *x, unsigned n);
 

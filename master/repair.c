@@ -211,7 +211,8 @@ static bool plan_leaving(struct master *m, const struct condition *c, struct rai
 }
 
 /* Any change leaves out the members that are down: those that are only away get time to come back,
- * unless what is left is a single copy. Readers who have no other replica start a comparison at
+ * unless what is left is a single copy. That one gets company at once, and where nobody has an old
+ * replica a whole copy is worth it: the next server that fails may be its own. Readers who have no other replica start a comparison at
  * once (rpc_client.c); what is to be compared cannot be copied from before. */
 static enum verdict make_plan(struct master *m, const struct repair_entry *e,
 			      const struct condition *c, struct raise_plan *ret)
@@ -228,6 +229,11 @@ static enum verdict make_plan(struct master *m, const struct repair_entry *e,
 	if (c->sound == 0)
 		return compare ? VERDICT_GO : VERDICT_WAIT;
 	ret->n_joining = choose_targets(m, e->chunk, c, &choice, ret->joining, &busy);
+	if (ret->n_joining == 0 && choice.old_only && c->live == 1 && choice.want > 0 && !busy) {
+		choice.old_only = false;
+		choice.want = 1;
+		ret->n_joining = choose_targets(m, e->chunk, c, &choice, ret->joining, &busy);
+	}
 	choice.avoid = 0;
 	if (ret->n_joining == 0 && e->avoid && !busy)
 		ret->n_joining = choose_targets(m, e->chunk, c, &choice, ret->joining, &busy);
@@ -293,7 +299,8 @@ static void job_done(void *arg, int code)
 	m->repair.due = true;
 	if (e && e->state == REPAIR_RUNNING && review(m, e, &c)) {
 		blame_targets(e, job, &c);
-		if (!e->again && (code < 0 || e->avoid || same_trouble(&c, &job->before)))
+		if ((e->failed && e->avoid) ||
+		    (!e->again && (code < 0 || e->avoid || same_trouble(&c, &job->before))))
 			repair_queue_set(&m->repair.queue, e, REPAIR_WAIT_RETRY, c.live);
 	}
 	free(job);
@@ -310,7 +317,7 @@ static void job_start(struct master *m, struct repair_entry *e, const struct con
 	}
 	*job = (struct job){.m = m, .chunk = e->chunk, .plan = *plan, .before = *c};
 	m->repairs++;
-	e->again = false;
+	e->again = e->failed = false;
 	repair_queue_set(&m->repair.queue, e, REPAIR_RUNNING, e->live);
 	raise_repair(m, job->chunk, &job->plan, job_done, job);
 }
@@ -399,10 +406,22 @@ void repair_now(struct master *m, uint64_t chunk)
 
 	if (e && e->state == REPAIR_RUNNING)
 		e->again = true;
-	else if (e)
+	else if (e && !(e->state == REPAIR_WAIT_RETRY && e->failed))
 		review(m, e, &c);
+	else if (e)
+		return;
 	else if (repair_examine(m, chunk, &c) == 1)
 		queue_new(m, chunk, &c);
+}
+
+void repair_copy_failed(struct master *m, uint64_t chunk, int code)
+{
+	struct repair_entry *e = repair_queue_find(&m->repair.queue, chunk);
+	bool gone = code == ERR_UNREACHABLE || code == ERR_CLOSED || code == ERR_TIMEOUT ||
+		    code == ERR_PEER || code == ERR_LEASE;
+
+	if (!gone && e && e->state == REPAIR_RUNNING)
+		e->failed = true;
 }
 
 void repair_free(struct master *m)

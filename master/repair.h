@@ -33,6 +33,7 @@ struct repair_entry {
 	enum repair_entry_state state;
 	uint8_t live;	   /* copies when it was queued: see struct condition */
 	bool again;	   /* something new came up while it was RUNNING */
+	bool failed;	   /* and a copy for it failed: it rests all the same */
 	uint32_t avoid;	   /* a server to which copying failed last, or 0 */
 	int64_t since_ms;  /* when it was found */
 	int64_t due_ms;	   /* WAITING: until when */
@@ -122,6 +123,10 @@ void repair_tick(struct master *m);
 void repair_pick(struct master *m);
 /* Something is to be looked at soon: a replica that needs comparing or replacing, a new state. */
 void repair_now(struct master *m, uint64_t chunk);
+/* A copy that its repair wanted could not be made, for lack of room or other reasons: the next try
+ * waits, whatever else comes up meanwhile. Each try may raise the chunk, and stop those who write.
+ * A source that went away is no such reason: there are fewer copies now, and less time. */
+void repair_copy_failed(struct master *m, uint64_t chunk, int code);
 /* The same for what a walk came by: no more urgent than it was. */
 void repair_look(struct master *m, uint64_t chunk);
 void repair_free(struct master *m);

@@ -29,6 +29,8 @@ struct rlog {
 	void (*ready)(void *arg);
 	void (*closed)(void *arg);
 	void *closed_arg;
+	void (*io_close)(struct raft_io *io, raft_io_close_cb cb); /* C-Raft's own */
+	raft_io_close_cb io_closed; /* NULL once called */
 };
 
 /* ---- no network: one voter ---- */
@@ -141,6 +143,8 @@ static void barrier_done(struct raft_barrier *req, int status)
 {
 	struct rlog *log = req->data;
 
+	if (log->closed)
+		return; /* stopped before it was ready */
 	if (status != 0) {
 		log_error("log: barrier: %s", raft_strerror(status));
 		exit(1);
@@ -171,6 +175,29 @@ static int rlog_bootstrap(struct rlog *log, struct err *err)
 	return 0;
 }
 
+/* The last segment's writer has handles to close, for which C-Raft does not wait before it says that it
+ * is closed. When they close after that, it says so again; but what it frees then is freed. So only the
+ * first time counts, and what it reads meanwhile stays until the loop has ended: see rlog_free. */
+static void io_closed_once(struct raft_io *io)
+{
+	struct raft *raft = io->data;
+	struct rlog *log = raft->data;
+	raft_io_close_cb closed = log->io_closed;
+
+	log->io_closed = NULL;
+	if (closed)
+		closed(io);
+}
+
+static void io_close(struct raft_io *io, raft_io_close_cb cb)
+{
+	struct raft *raft = io->data;
+	struct rlog *log = raft->data;
+
+	log->io_closed = cb;
+	log->io_close(io, io_closed_once);
+}
+
 static int rlog_start(struct rlog *log, struct err *err)
 {
 	int r;
@@ -179,10 +206,13 @@ static int rlog_start(struct rlog *log, struct err *err)
 	if (r != 0)
 		return err_set(err, ERR_IO, "log %s: %s", log->o.dir, log->io.errmsg);
 	log->io.version = 2; /* it has async_work, and does not say so */
+	log->io_close = log->io.close;
+	log->io.close = io_close;
 	raft_uv_set_auto_recovery(&log->io, false);
 	r = raft_init(&log->raft, &log->io, &log->fsm, RLOG_ID, rlog_address);
 	if (r != 0)
 		return rlog_refuse(log, r, "init", err);
+	log->raft.data = log;
 	raft_set_pre_vote(&log->raft, true);
 	raft_set_snapshot_threshold(&log->raft, RLOG_SNAPSHOT_THRESHOLD);
 	raft_set_snapshot_trailing(&log->raft, RLOG_SNAPSHOT_TRAILING);
@@ -234,18 +264,21 @@ static void raft_closed(struct raft *raft)
 {
 	struct rlog *log = raft->data;
 
-	raft_uv_close(&log->io);
-	apply_result_release(&log->result);
 	log->closed(log->closed_arg);
-	free(log);
 }
 
 void rlog_close(struct rlog *log, void (*closed)(void *arg), void *arg)
 {
 	log->closed = closed;
 	log->closed_arg = arg;
-	log->raft.data = log;
 	raft_close(&log->raft, raft_closed);
+}
+
+void rlog_free(struct rlog *log)
+{
+	raft_uv_close(&log->io);
+	apply_result_release(&log->result);
+	free(log);
 }
 
 /* ---- proposals ---- */

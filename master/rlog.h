@@ -30,12 +30,15 @@ struct rlog_options {
 };
 
 /* Opens the log, making it on first use; replays what follows `applied`. Refuses a log that ends
- * before it (ERR_CORRUPT). `ready` is called when all old entries are applied. */
+ * before it (ERR_CORRUPT). `ready` is called when all old entries are applied, unless the log is
+ * closed before that. */
 int rlog_open(const struct rlog_options *options, void (*ready)(void *arg), struct rlog **ret,
 	      struct err *err);
-/* Stops: entries in flight end or are answered with an unknown outcome; `closed` is called when
- * nothing more will be, and frees the log. */
+/* Stops: entries in flight end or are answered with an unknown outcome; `closed` is called once, when
+ * nothing more of them will be. The log still has handles in the loop then. */
 void rlog_close(struct rlog *log, void (*closed)(void *arg), void *arg);
+/* Of a closed log, when uv_run has returned because no handle is left. */
+void rlog_free(struct rlog *log);
 
 /* Proposes an entry (copied). done is called once: with the result of apply, or with NULL when the
  * outcome is unknown: then nobody may be told anything. Returns 0, or negative and no call. */

@@ -76,7 +76,8 @@ static void on_cluster_status(struct master *m, struct peer *peer, const struct 
 		.chunks = meta.chunks, .chunks_under_goal = meta.under_goal,
 		.chunks_pending = meta.pending, .garbage = meta.garbage,
 		.sessions = meta.sessions, .servers = buf_slice(&list), .held = meta.held,
-		.repairs = m->repairs, .moves = m->moves,
+		.repairs = m->repairs, .moves = m->moves, .leases = m->leases.count,
+		.links = m->leases.links,
 	};
 	put_queue(m, &rep);
 	compare_progress(m, &rep.compare);
@@ -135,6 +136,60 @@ static void on_server_set(struct master *m, struct peer *peer, const struct wire
 	master_propose(m, CMD_NUMBER_SERVER_SET, &s->cmd, server_was_set, s);
 }
 
+/* ---- taking a server off the list ---- */
+
+struct removal {
+	struct peer *peer;
+	struct wire_header h;
+	struct cmd_server_remove cmd;
+};
+
+static void server_was_removed(struct master *m, void *arg, struct apply_result *result)
+{
+	struct removal *x = arg;
+	struct wire_empty empty;
+	struct cmd_closed closed = {0};
+	struct cursor c = result ? cursor_slice(buf_slice(&result->reply)) : cursor_of(NULL, 0);
+
+	if (result && result->status == 0 && cmd_closed_get(&c, &closed) == 0 && closed.more) {
+		master_propose(m, CMD_NUMBER_SERVER_REMOVE, &x->cmd, server_was_removed, x);
+		return;
+	}
+	if (!result) {
+		peer_close(x->peer, "outcome unknown");
+	} else if (result->status < 0) {
+		peer_fail(x->peer, &x->h, result->status, result->text);
+	} else {
+		log_info("chunkserver %u was taken off the list", x->cmd.server);
+		csreg_remove(&m->servers, x->cmd.server);
+		peer_reply(x->peer, &x->h, &empty);
+	}
+	peer_unref(x->peer);
+	free(x);
+}
+
+static void on_server_remove(struct master *m, struct peer *peer, const struct wire_header *h,
+			     struct slice fields)
+{
+	struct cs *cs;
+	struct removal *x;
+	PEER_DECODE(wire_server_remove, req);
+
+	cs = csreg_find(&m->servers, req.server);
+	if (cs && cs->peer) {
+		peer_fail(peer, h, ERR_BUSY, "the chunkserver is running: stop it first");
+		return;
+	}
+	x = malloc(sizeof(*x));
+	if (!x) {
+		peer_fail(peer, h, ERR_NOMEM, NULL);
+		return;
+	}
+	*x = (struct removal){.peer = peer, .h = *h, .cmd = {.server = req.server}};
+	peer_ref(peer);
+	master_propose(m, CMD_NUMBER_SERVER_REMOVE, &x->cmd, server_was_removed, x);
+}
+
 /* ---- dispatch ---- */
 
 bool rpc_admin_message(struct master *m, struct peer *peer, const struct wire_header *h,
@@ -146,6 +201,7 @@ bool rpc_admin_message(struct master *m, struct peer *peer, const struct wire_he
 			       struct slice fields);
 	} handlers[] = {
 		{OP_CLUSTER_STATUS, on_cluster_status}, {OP_SERVER_SET, on_server_set},
+		{OP_SERVER_REMOVE, on_server_remove},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(handlers); i++) {

@@ -1,33 +1,18 @@
-/* What clients ask. Reads are answered at once from the state. Mutations become commands: the
- * request record itself, with the time and the placement added. A request that meets a chunk whose
- * raise is pending waits for it and is then looked at again from the start. */
+/* What clients ask. Reads are answered from the state, at once but for those that see what another
+ * session has changed and holds back or may not have taken note of (master/lease.h, 9 and 10).
+ * Mutations become commands: the request record itself, with the time and the placement added. A
+ * request that meets a chunk whose raise is pending, or leases of others (lease_gate.c), waits and is
+ * then looked at again from the start. */
+#include "master/rpc_client.h"
+
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <utlist.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/log.h"
-#include "master/master.h"
-#include "master/place.h"
-#include "master/query.h"
 
-enum { CALL_ATTEMPTS_MAX = 4, PARK_MS = 8000 };
-
-/* A request that is not answered at once. */
-struct call {
-	struct master *m;
-	struct peer *peer;
-	struct wire_header h;
-	struct buf fields;
-	unsigned attempts;
-	int64_t park_until_ms; /* 0: was never parked */
-	struct call *prev, *next;
-};
-
-static void client_handle(struct call *c, struct slice fields);
-
-static struct call *call_keep(const struct call *c, struct slice fields)
+struct call *call_keep(const struct call *c, struct slice fields)
 {
 	struct call *kept = calloc(1, sizeof(*kept));
 
@@ -35,6 +20,7 @@ static struct call *call_keep(const struct call *c, struct slice fields)
 		return NULL;
 	*kept = *c;
 	kept->fields = (struct buf){0};
+	kept->gate = (struct gate){0};
 	buf_append_slice(&kept->fields, fields);
 	if (buf_status(&kept->fields) < 0) {
 		free(kept);
@@ -44,20 +30,24 @@ static struct call *call_keep(const struct call *c, struct slice fields)
 	return kept;
 }
 
-static void call_free(struct call *c)
+void call_free(struct call *c)
 {
 	peer_unref(c->peer);
 	buf_release(&c->fields);
 	free(c);
 }
 
-static void call_fail(struct call *c, int code, const char *text)
+void call_fail(struct call *c, int code, const char *text)
 {
 	peer_fail(c->peer, &c->h, code, text);
 }
 
-/* Looked at again in the next tick: a server that this master waits for may be back by then. */
-static void call_park(struct call *c, struct slice fields)
+void call_reply(struct call *c, const void *reply, uint8_t leased)
+{
+	peer_reply_leased(c->peer, &c->h, reply, leased);
+}
+
+void call_park(struct call *c, struct slice fields)
 {
 	struct call *kept;
 
@@ -85,11 +75,22 @@ void rpc_client_tick(struct master *m)
 			client_handle(c, buf_slice(&c->fields));
 		call_free(c);
 	}
+	/* What waits has a limit, and its connection may have ended. */
+	m->leases.changed |= m->waiting != NULL;
+	rpc_client_flush(m);
+}
+
+void rpc_client_flush(struct master *m)
+{
+	gate_run(m);
+	rpc_lease_flush(m);
 }
 
 void rpc_client_free(struct master *m)
 {
 	struct call *c, *next;
+
+	gate_free(m);
 
 	DL_FOREACH_SAFE(m->parked, c, next) {
 		DL_DELETE(m->parked, c);
@@ -97,129 +98,37 @@ void rpc_client_free(struct master *m)
 	}
 }
 
-/* ---- locations ---- */
+/* ---- answers of commands ----
+ * Only the first answer is leased: what is sent again tells how things were. */
 
-static bool replica_usable(struct master *m, uint64_t chunk, uint32_t server)
-{
-	return !cs_absent(&m->servers, csreg_find(&m->servers, server)) &&
-	       !(csreg_marked(&m->servers, chunk, server) & ~MARK_STALE);
-}
-
-static void chunk_addresses(struct master *m, struct wire_chunk *chunk)
-{
-	for (unsigned i = 0; i < chunk->n_replicas; i++) {
-		struct cs *cs = csreg_find(&m->servers, chunk->replicas[i].server);
-		chunk->replicas[i].addr = slice_str(cs ? cs->addr : "");
-	}
-}
-
-/* For readers: replicas that cannot serve are left out, those of suspect servers come last; if none
- * can serve, all stay, so that the client sees who should have had it. Writers always get the whole
- * set: one that is left out would keep old bytes under a valid version. */
-static void chunk_for_read(struct master *m, struct wire_chunk *chunk)
-{
-	struct wire_replica last[REPLICAS_MAX];
-	unsigned n = 0, n_last = 0;
-
-	for (unsigned i = 0; i < chunk->n_replicas; i++) {
-		uint32_t server = chunk->replicas[i].server;
-		if (!replica_usable(m, chunk->id, server))
-			continue;
-		if (csreg_find(&m->servers, server)->state == SERVER_SUSPECT)
-			last[n_last++] = chunk->replicas[i];
-		else
-			chunk->replicas[n++] = chunk->replicas[i];
-	}
-	for (unsigned i = 0; i < n_last; i++)
-		chunk->replicas[n++] = last[i];
-	if (n > 0)
-		chunk->n_replicas = (uint16_t)n;
-	chunk_addresses(m, chunk);
-}
-
-/* How a chunk's members are now. */
-struct members {
-	unsigned usable, up, sound; /* sound: up, and not known to be damaged */
-	unsigned doubtful;	    /* up and sound, to be compared */
-	uint32_t down;		    /* one that is down or does not answer, or 0 */
-	bool expected;		    /* one is not up but (re)starting */
-};
-
-static struct members members_of(struct master *m, const struct wire_chunk *chunk)
-{
-	struct members r = {0};
-
-	for (unsigned i = 0; i < chunk->n_replicas; i++) {
-		uint32_t id = chunk->replicas[i].server;
-		uint8_t marks = csreg_marked(&m->servers, chunk->id, id);
-		if (cs_absent(&m->servers, csreg_find(&m->servers, id))) {
-			r.down = id;
-			r.expected |= csreg_expected(&m->servers, id);
-			continue;
-		}
-		r.up++;
-		r.usable += !(marks & ~MARK_STALE);
-		r.sound += !(marks & MARK_DAMAGED);
-		r.doubtful += (marks & ~MARK_STALE) && !(marks & MARK_DAMAGED);
-	}
-	return r;
-}
-
-/* Members for a new chunk. 0 with none: *ret_code says why (no room, or nobody up). *ret_wait: a
- * server that could complete the set is about to come up. */
-static uint16_t place_new(struct master *m, struct row_member *ret, int *ret_code, bool *ret_wait)
-{
-	_cleanup_free_ struct place_server *list =
-		calloc(HASH_COUNT(m->servers.by_id) + 1, sizeof(*list));
-	_cleanup_buf_ struct buf backing = {0};
-	struct row_policy policy = {0};
-	uint32_t ids[REPLICAS_MAX];
-	struct cs *cs, *next;
-	unsigned n = 0, chosen;
-	bool expected = false;
-
-	*ret_code = ERR_NO_SERVERS;
-	*ret_wait = false;
-	if (!list || state_get_row_policy(m->st, key_policy(0), &policy, &backing) != 1)
-		return 0;
-	HASH_ITER(hh, m->servers.by_id, cs, next) {
-		if (cs_takes(cs))
-			list[n++] = (struct place_server){
-				.id = cs->id, .free_bytes = cs->free_bytes, .load = cs->load,
-				.rack = cs->rack, .host = cs->host};
-		else
-			expected |= csreg_expected(&m->servers, cs->id);
-	}
-	if (n > 0)
-		*ret_code = ERR_NOSPC;
-	chosen = place_choose(list, n, policy.copies, random_u64, NULL, ids);
-	for (unsigned i = 0; i < chosen; i++)
-		ret[i] = (struct row_member){.server = ids[i]};
-	*ret_wait = expected && chosen < policy.copies;
-	return (uint16_t)chosen;
-}
-
-/* ---- answers of commands ---- */
-
-static void reply_make(struct call *c, struct slice fields)
+static void reply_make(struct call *c, struct slice fields, bool first)
 {
 	struct cursor cur = cursor_slice(fields);
 	struct wire_make_reply rep;
-	struct members members;
+	uint8_t leased = 0;
 
 	if (wire_make_reply_get(&cur, &rep) < 0) {
 		call_fail(c, ERR_CORRUPT, NULL);
 		return;
 	}
-	members = members_of(c->m, &rep.chunk);
 	/* A set that is not whole now must be changed first: the client asks for it then. */
-	if (members.usable < rep.chunk.n_replicas)
+	if (!chunk_whole(c->m, &rep.chunk))
 		rep.chunk = (struct wire_chunk){0};
 	chunk_addresses(c->m, &rep.chunk);
-	peer_reply(c->peer, &c->h, &rep);
+	if (first && !rep.existed && S_ISREG(rep.attr.mode)) {
+		lease_write(&c->m->leases, c->session, rep.attr.inode);
+		if (lease_has(&c->m->leases, c->session, rep.attr.inode, LEASE_W))
+			leased |= WIRE_LEASED_WRITE;
+		if (c->buffer)
+			leased |= lease_buffering(c->m, c->session, rep.attr.inode);
+	}
+	if (first)
+		leased |= lease_inode(c->m, c->session, rep.attr.inode) |
+			  lease_parent(c->m, c->session, c->parent);
+	call_reply(c, &rep, leased);
 }
 
-static void reply_chunk(struct call *c, struct slice fields)
+static void reply_chunk(struct call *c, struct slice fields, bool first)
 {
 	struct cursor cur = cursor_slice(fields);
 	struct wire_chunk_reply rep;
@@ -229,23 +138,31 @@ static void reply_chunk(struct call *c, struct slice fields)
 		return;
 	}
 	chunk_addresses(c->m, &rep.chunk);
-	peer_reply(c->peer, &c->h, &rep);
+	call_reply(c, &rep, first ? lease_writer(c->m, c->session, c->inode) : 0);
 }
 
 /* Replies with chunks get their addresses when they are sent: those may change, the answer not. */
-static void reply_with_result(struct call *c, int status, const char *text, struct slice fields)
+static void reply_with_result(struct call *c, int status, const char *text, struct slice fields,
+			      bool first)
 {
-	if (status < 0)
+	uint8_t leased = 0;
+
+	if (status < 0) {
 		call_fail(c, status, text);
-	else if (c->h.op == OP_MAKE)
-		reply_make(c, fields);
-	else if (c->h.op == OP_CHUNK_FOR_WRITE)
-		reply_chunk(c, fields);
-	else
-		peer_reply_raw(c->peer, &c->h, fields);
+	} else if (c->h.op == OP_MAKE) {
+		reply_make(c, fields, first);
+	} else if (c->h.op == OP_CHUNK_FOR_WRITE) {
+		reply_chunk(c, fields, first);
+	} else {
+		if (first && c->inode)
+			leased |= lease_inode(c->m, c->session, c->inode);
+		if (first && c->parent)
+			leased |= lease_parent(c->m, c->session, c->parent);
+		peer_reply_raw(c->peer, &c->h, fields, leased);
+	}
 }
 
-static void session_opened(struct call *c, struct slice fields)
+static void reply_session(struct call *c, struct slice fields)
 {
 	struct cursor cur = cursor_slice(fields);
 	struct wire_session rep;
@@ -254,7 +171,7 @@ static void session_opened(struct call *c, struct slice fields)
 		call_fail(c, ERR_CORRUPT, NULL);
 		return;
 	}
-	session_seen(c->m, rep.session);
+	session_opened(c->m, rep.session);
 	rep.ttl_ms = (uint32_t)c->m->o.session_ttl_ms;
 	peer_reply(c->peer, &c->h, &rep);
 }
@@ -263,28 +180,33 @@ static void command_done(struct master *m, void *arg, struct apply_result *resul
 {
 	struct call *c = arg;
 
+	gate_leave(c);
 	/* Unknown outcome: no answer is the only true one. The client asks again. */
 	if (!result)
 		peer_close(c->peer, "outcome unknown");
 	else if (c->h.op == OP_SESSION_OPEN && result->status == 0)
-		session_opened(c, buf_slice(&result->reply));
+		reply_session(c, buf_slice(&result->reply));
 	else
-		reply_with_result(c, result->status, result->text, buf_slice(&result->reply));
+		reply_with_result(c, result->status, result->text, buf_slice(&result->reply),
+				  true);
 	call_free(c);
 }
 
-static void call_propose(struct call *c, struct slice fields, uint16_t number, const void *record)
+void call_propose(struct call *c, struct slice fields, uint16_t number, const void *record)
 {
 	struct call *kept = call_keep(c, fields);
 
-	if (!kept)
+	if (!kept) {
 		call_fail(c, ERR_NOMEM, NULL);
-	else
-		master_propose(c->m, number, record, command_done, kept);
+		return;
+	}
+	gate_changes(c);
+	kept->gate = c->gate;
+	c->gate = (struct gate){0};
+	master_propose(c->m, number, record, command_done, kept);
 }
 
-/* 1: this operation has an answer, which is in ret; 0: it has none; negative: refused, and told. */
-static int opid_check(struct call *c, const struct wire_opid *id, struct row_reply *ret,
+int opid_check(struct call *c, const struct wire_opid *id, struct row_reply *ret,
 		      struct buf *backing)
 {
 	struct err err = {0};
@@ -302,8 +224,7 @@ static int opid_check(struct call *c, const struct wire_opid *id, struct row_rep
 	return r;
 }
 
-/* A retry of what was done is answered from memory. True: it is answered. */
-static bool answered_before(struct call *c, const struct wire_opid *id)
+bool answered_before(struct call *c, const struct wire_opid *id)
 {
 	_cleanup_buf_ struct buf backing = {0};
 	char text[TEXT_BYTES_MAX + 1] = "";
@@ -314,7 +235,7 @@ static bool answered_before(struct call *c, const struct wire_opid *id)
 		if (reply.status)
 			memcpy(text, reply.fields.data, reply.fields.len < TEXT_BYTES_MAX ?
 							reply.fields.len : TEXT_BYTES_MAX);
-		reply_with_result(c, reply.status, text, reply.fields);
+		reply_with_result(c, reply.status, text, reply.fields, false);
 	}
 	return r != 0;
 }
@@ -333,7 +254,7 @@ static void raise_waited(void *arg, int code)
 	call_free(c);
 }
 
-static void wait_for_raise(struct call *c, struct slice fields, uint64_t chunk, uint32_t drop)
+void wait_for_raise(struct call *c, struct slice fields, uint64_t chunk, uint32_t drop)
 {
 	struct call *kept = call_keep(c, fields);
 
@@ -343,248 +264,12 @@ static void wait_for_raise(struct call *c, struct slice fields, uint64_t chunk, 
 		raise_start(c->m, chunk, drop, raise_waited, kept);
 }
 
-/* ---- mutations ---- */
-
-#define DECODE(record, m)                                                       \
-	struct record m;                                                        \
-	do {                                                                    \
-		struct cursor decode_cursor = cursor_slice(fields);             \
-		if (record##_get(&decode_cursor, &m) < 0) {                     \
-			call_fail(c, ERR_PROTOCOL, "malformed request");        \
-			return;                                                 \
-		}                                                               \
-	} while (0)
-
-/* Those whose command is the request and nothing else. */
-#define SIMPLE_MUTATION(name, NAME)                                             \
-	static void on_##name(struct call *c, struct slice fields)              \
-	{                                                                       \
-		struct cmd_##name cmd = {0};                                    \
-		DECODE(wire_##name, req);                                       \
-		if (answered_before(c, &req.id))                                \
-			return;                                                 \
-		cmd.req = req;                                                  \
-		call_propose(c, fields, CMD_NUMBER_##NAME, &cmd);               \
-	}
-SIMPLE_MUTATION(link, LINK)
-SIMPLE_MUTATION(unlink, UNLINK)
-SIMPLE_MUTATION(rename, RENAME)
-SIMPLE_MUTATION(xattr_set, XATTR_SET)
-SIMPLE_MUTATION(release, RELEASE)
-SIMPLE_MUTATION(wrote, WROTE)
-
-static void on_make(struct call *c, struct slice fields)
-{
-	struct cmd_make cmd = {0};
-	bool wait = false;
-	int code;
-	DECODE(wire_make, req);
-
-	if (answered_before(c, &req.id))
-		return;
-	cmd.req = req;
-	/* No server for a first chunk is no reason to refuse the name: an empty file needs none. */
-	if ((req.flags & MAKE_CHUNK) && S_ISREG(req.mode))
-		cmd.n_members = place_new(c->m, cmd.members, &code, &wait);
-	if (wait)
-		cmd.n_members = 0;
-	call_propose(c, fields, CMD_NUMBER_MAKE, &cmd);
-}
-
-/* How far a truncation may go in one command: *ret is the size to cut to first, or `size`. */
-static int setattr_step(struct master *m, const struct wire_setattr *req, uint64_t *ret)
-{
-	_cleanup_buf_ struct buf backing = {0};
-	uint64_t last[CHUNKS_FREED_MAX], n = 0;
-	struct row_inode row;
-	struct state_iter *it;
-	struct slice key, value;
-	struct key prefix, start;
-	int r = ns_inode(m->st, req->inode, &row, &backing);
-
-	*ret = req->size;
-	if (r < 0 || !S_ISREG(row.mode) || req->size >= row.size)
-		return 0; /* apply gives the answer */
-	start = key_file_chunk(req->inode, (req->size >> row.chunk_bits) +
-					       (req->size % (1ULL << row.chunk_bits) != 0));
-	prefix = key_prefix(start, 9);
-	r = state_iter_open(m->st, key_slice(&prefix), key_slice(&start), &it);
-	if (r < 0)
-		return r;
-	while ((r = state_iter_next(it, &key, &value)) == 1)
-		last[n++ % CHUNKS_FREED_MAX] = get_be64(key.data + 9);
-	state_iter_close(it);
-	if (n > CHUNKS_FREED_MAX)
-		*ret = last[n % CHUNKS_FREED_MAX] << row.chunk_bits;
-	return r;
-}
-
-static void setattr_step_done(struct master *m, void *arg, struct apply_result *result)
-{
-	struct call *c = arg;
-
-	if (result && result->status == 0)
-		client_handle(c, buf_slice(&c->fields));
-	else
-		call_fail(c, result ? result->status : ERR_SHUTDOWN, result ? result->text : NULL);
-	call_free(c);
-}
-
-static void on_setattr(struct call *c, struct slice fields)
-{
-	struct cmd_setattr cmd = {0};
-	uint64_t step;
-	DECODE(wire_setattr, req);
-
-	if (answered_before(c, &req.id))
-		return;
-	cmd.req = req;
-	if ((req.mask & SET_SIZE) && setattr_step(c->m, &req, &step) == 0 && step != req.size) {
-		struct call *kept = call_keep(c, fields);
-		if (!kept) {
-			call_fail(c, ERR_NOMEM, NULL);
-			return;
-		}
-		/* From the tail, as the master's own command; then the request again. */
-		cmd.req = (struct wire_setattr){.inode = req.inode, .mask = SET_SIZE, .size = step};
-		master_propose(c->m, CMD_NUMBER_SETATTR, &cmd, setattr_step_done, kept);
-		return;
-	}
-	call_propose(c, fields, CMD_NUMBER_SETATTR, &cmd);
-}
-
-static void chunk_make(struct call *c, struct slice fields, const struct wire_chunk_for_write *req)
-{
-	struct cmd_chunk_make cmd = {.req = *req};
-	bool wait;
-	int code;
-
-	cmd.n_members = place_new(c->m, cmd.members, &code, &wait);
-	if (wait)
-		call_park(c, fields);
-	else if (cmd.n_members == 0)
-		call_fail(c, code, NULL);
-	else
-		call_propose(c, fields, CMD_NUMBER_CHUNK_MAKE, &cmd);
-}
-
-static void on_chunk_for_write(struct call *c, struct slice fields)
-{
-	_cleanup_buf_ struct buf backing = {0};
-	struct wire_chunk_reply rep = {0};
-	struct row_reply before;
-	struct members members;
-	uint64_t pending = 0;
-	struct err err = {0};
-	int r;
-	DECODE(wire_chunk_for_write, req);
-
-	r = opid_check(c, &req.id, &before, &backing);
-	if (r < 0)
-		return;
-	r = query_getattr(c->m->st, req.inode, &rep.attr, &err);
-	if (r == 0)
-		r = query_chunk_at(c->m->st, req.inode, req.index, &rep.chunk, &pending, &err);
-	if (r < 0) {
-		call_fail(c, r, err.text);
-		return;
-	}
-	/* A retry gets the chunk as it is now; one that was cut away since must not be written. */
-	if (r == 0 && opid_check(c, &req.id, &before, &backing) == 1) {
-		call_fail(c, before.status < 0 ? before.status : ERR_CHUNK_VERSION, NULL);
-		return;
-	}
-	if (r == 0) {
-		chunk_make(c, fields, &req);
-		return;
-	}
-	/* Writers get only whole sets. A member that is down is left out first, one with marks is
-	 * compared; when all that are left are damaged, writing may go on where it can. */
-	members = members_of(c->m, &rep.chunk);
-	if (members.expected)
-		call_park(c, fields);
-	else if (pending || members.down || (members.usable < members.up && members.sound > 0))
-		wait_for_raise(c, fields, rep.chunk.id, members.down);
-	else {
-		chunk_addresses(c->m, &rep.chunk);
-		peer_reply(c->peer, &c->h, &rep);
-	}
-}
-
-static void fault_done(void *arg, int code)
-{
-	struct call *c = arg;
-	struct wire_empty empty;
-
-	if (code < 0)
-		call_fail(c, code, NULL);
-	else
-		peer_reply(c->peer, &c->h, &empty);
-	call_free(c);
-}
-
-static bool members_without_room(struct master *m, const struct row_chunk *row)
-{
-	for (unsigned i = 0; i < row->n_members; i++) {
-		struct cs *cs = csreg_find(&m->servers, row->members[i].server);
-		if (cs_up(cs) && cs->free_bytes >= PLACE_FREE_BYTES_MIN)
-			return false;
-	}
-	return true;
-}
-
-static void on_chunk_fault(struct call *c, struct slice fields)
-{
-	_cleanup_buf_ struct buf backing = {0};
-	struct wire_empty empty;
-	struct row_chunk row;
-	struct call *kept;
-	struct cs *cs;
-	bool member = false, content;
-	DECODE(wire_chunk_fault, req);
-
-	cs = csreg_find(&c->m->servers, req.server);
-	log_warn("%s: chunk %016llx v%u on %s (%u): %s: %s (%.*s)", c->peer->name,
-		 (unsigned long long)req.chunk, req.version, cs ? cs->addr : "?", req.server,
-		 req.writing ? "write" : "read", err_text(req.reason),
-		 (int)(req.text.len < 200 ? req.text.len : 200), (const char *)req.text.data);
-	if (state_get_row_chunk(c->m->st, key_chunk(req.chunk), &row, &backing) == 1 &&
-	    row.version == req.version) {
-		for (unsigned i = 0; i < row.n_members; i++)
-			member |= row.members[i].server == req.server;
-	}
-	content = req.reason == ERR_CHECKSUM || req.reason == ERR_CORRUPT ||
-		  req.reason == ERR_NO_CHUNK || req.reason == ERR_IO;
-	csreg_blame(&c->m->servers, req.server, req.reason);
-	if (!member || (!req.writing && !content)) {
-		peer_reply(c->peer, &c->h, &empty);
-		return;
-	}
-	if (req.reason == ERR_NOSPC && members_without_room(c->m, &row)) {
-		call_fail(c, ERR_NOSPC, NULL);
-		return;
-	}
-	if (content)
-		csreg_mark(&c->m->servers, req.chunk, req.server, MARK_DAMAGED);
-	if (!req.writing) {
-		/* Readers have others to go to: mended in the background. */
-		repair_now(c->m, req.chunk);
-		peer_reply(c->peer, &c->h, &empty);
-		return;
-	}
-	kept = call_keep(c, fields);
-	if (!kept)
-		call_fail(c, ERR_NOMEM, NULL);
-	else
-		raise_start(c->m, req.chunk, req.server, fault_done, kept);
-}
-
 /* ---- sessions ---- */
 
 static void on_session_open(struct call *c, struct slice fields)
 {
 	struct cmd_session_open cmd;
-	DECODE(wire_session_open, req);
+	CALL_DECODE(wire_session_open, req);
 
 	cmd.req = req;
 	call_propose(c, fields, CMD_NUMBER_SESSION_OPEN, &cmd);
@@ -596,7 +281,7 @@ static void on_session_ping(struct call *c, struct slice fields)
 	struct row_session row;
 	struct wire_empty empty;
 	int r;
-	DECODE(wire_session_ref, req);
+	CALL_DECODE(wire_session_ref, req);
 
 	r = state_get_row_session(c->m->st, key_session(req.session), &row, &backing);
 	if (r != 1) {
@@ -610,45 +295,98 @@ static void on_session_ping(struct call *c, struct slice fields)
 static void on_session_close(struct call *c, struct slice fields)
 {
 	struct wire_empty empty;
-	DECODE(wire_session_ref, req);
+	CALL_DECODE(wire_session_ref, req);
 
-	session_close(c->m, req.session);
+	session_close(c->m, req.session, true);
 	peer_reply(c->peer, &c->h, &empty);
 }
 
 /* ---- reads ---- */
 
-static void answer(struct call *c, int r, const struct err *err, const void *reply)
+/* inode: what the answer tells of. */
+static void answer(struct call *c, int r, const struct err *err, const void *reply,
+		   uint64_t session, uint64_t inode)
 {
 	if (r < 0)
 		call_fail(c, r, err->text);
 	else
-		peer_reply(c->peer, &c->h, reply);
+		call_reply(c, reply, lease_inode(c->m, session, inode));
 }
 
 static void on_lookup(struct call *c, struct slice fields)
 {
 	struct wire_attr_reply rep = {0};
 	struct err err = {0};
-	DECODE(wire_name_ref, req);
-	answer(c, query_lookup(c->m->st, &req, &rep, &err), &err, &rep);
+	CALL_DECODE(wire_name_ref, req);
+	if (!gate_read(c, fields, req.session, req.parent))
+		return;
+	int r = query_lookup(c->m->st, &req, &rep, &err);
+	if (r == 0 && !gate_read(c, fields, req.session, rep.attr.inode))
+		return;
+	bool is_name = !slice_eq(req.name, SLICE_LIT(".")) && !slice_eq(req.name, SLICE_LIT(".."));
+	uint8_t leased = 0;
+
+	/* That a name is not there is known as long as its directory is leased. */
+	if (is_name && (r == 0 || r == ERR_NOENT))
+		leased |= lease_parent(c->m, req.session, req.parent);
+	if (r == 0)
+		call_reply(c, &rep, leased | lease_inode(c->m, req.session, rep.attr.inode));
+	else
+		peer_fail_leased(c->peer, &c->h, r, err.text, leased);
 }
 
 static void on_getattr(struct call *c, struct slice fields)
 {
 	struct wire_attr_reply rep = {0};
 	struct err err = {0};
-	DECODE(wire_inode_ref, req);
-	answer(c, query_getattr(c->m->st, req.inode, &rep.attr, &err), &err, &rep);
+	CALL_DECODE(wire_inode_ref, req);
+	if (!gate_read(c, fields, req.session, req.inode))
+		return;
+	answer(c, query_getattr(c->m->st, req.inode, &rep.attr, &err), &err, &rep, req.session,
+	       req.inode);
+}
+
+/* Who does not cache believes the attributes as they are told: all that hold them back are asked, and
+ * the first one is waited for. Those who do cache ask for them. */
+static bool readdir_gate(struct call *c, struct slice fields, struct slice entries)
+{
+	struct cursor page = cursor_slice(entries), one;
+	uint64_t first = 0;
+
+	while (wire_list_next(&page, &one) == 1) {
+		struct wire_dirent d;
+		if (wire_dirent_get(&one, &d) == 0 && S_ISREG(d.attr.mode) &&
+		    lease_recall_buffer(&c->m->leases, d.attr.inode, 0) && !first)
+			first = d.attr.inode;
+	}
+	return !first || gate_read(c, fields, 0, first);
+}
+
+static bool readdir_grant(void *arg, uint64_t inode)
+{
+	struct call *c = arg;
+
+	/* It has a name: no file without one, which only those that hold it may know (rpc_lease.c). */
+	return lease_read(&c->m->leases, c->session, inode, clock_ms());
 }
 
 static void on_readdir(struct call *c, struct slice fields)
 {
 	_cleanup_buf_ struct buf backing = {0};
+	const struct query_grant grant = {readdir_grant, c};
 	struct wire_readdir_reply rep = {0};
 	struct err err = {0};
-	DECODE(wire_readdir, req);
-	answer(c, query_readdir(c->m->st, &req, &rep, &backing, &err), &err, &rep);
+	int r;
+	CALL_DECODE(wire_readdir, req);
+
+	if (!gate_read(c, fields, req.session, req.inode))
+		return;
+	c->session = req.session;
+	r = query_readdir(c->m->st, &req, &grant, &rep, &backing, &err);
+	if (r == 0 && !req.session && !(req.flags & READDIR_NAMES) &&
+	    !readdir_gate(c, fields, rep.entries))
+		return;
+	answer(c, r, &err, &rep, req.session, req.inode);
 }
 
 static void on_readlink(struct call *c, struct slice fields)
@@ -656,8 +394,9 @@ static void on_readlink(struct call *c, struct slice fields)
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_readlink_reply rep = {0};
 	struct err err = {0};
-	DECODE(wire_inode_ref, req);
-	answer(c, query_readlink(c->m->st, req.inode, &rep, &backing, &err), &err, &rep);
+	CALL_DECODE(wire_inode_ref, req);
+	answer(c, query_readlink(c->m->st, req.inode, &rep, &backing, &err), &err, &rep, req.session,
+	       req.inode);
 }
 
 static void on_xattr_get(struct call *c, struct slice fields)
@@ -665,8 +404,17 @@ static void on_xattr_get(struct call *c, struct slice fields)
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_xattr_reply rep = {0};
 	struct err err = {0};
-	DECODE(wire_xattr_get, req);
-	answer(c, query_xattr_get(c->m->st, &req, &rep, &backing, &err), &err, &rep);
+	CALL_DECODE(wire_xattr_get, req);
+	if (!gate_read(c, fields, req.session, req.inode))
+		return;
+	int r = query_xattr_get(c->m->st, &req, &rep, &backing, &err);
+
+	/* That there is none is known too. */
+	if (r == ERR_NODATA)
+		peer_fail_leased(c->peer, &c->h, r, err.text,
+				 lease_inode(c->m, req.session, req.inode));
+	else
+		answer(c, r, &err, &rep, req.session, req.inode);
 }
 
 static void on_xattr_list(struct call *c, struct slice fields)
@@ -674,60 +422,11 @@ static void on_xattr_list(struct call *c, struct slice fields)
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_xattr_reply rep = {0};
 	struct err err = {0};
-	DECODE(wire_inode_ref, req);
-	answer(c, query_xattr_list(c->m->st, req.inode, &rep, &backing, &err), &err, &rep);
-}
-
-static void on_locate(struct call *c, struct slice fields)
-{
-	struct wire_locate_reply rep = {0};
-	struct err err = {0};
-	uint64_t pending;
-	int r;
-	DECODE(wire_locate, req);
-
-	r = query_locate(c->m->st, &req, &rep, &pending, &err);
-	if (r == 0 && pending) {
-		wait_for_raise(c, fields, pending, 0);
+	CALL_DECODE(wire_inode_ref, req);
+	if (!gate_read(c, fields, req.session, req.inode))
 		return;
-	}
-	for (unsigned i = 0; r == 0 && i < rep.n_chunks; i++) {
-		struct members members = members_of(c->m, &rep.chunks[i]);
-		if (members.usable == 0 && members.expected) {
-			call_park(c, fields);
-			return;
-		}
-		/* All are in question: which of them counts is decided before one is read. */
-		if (members.usable == 0 && members.doubtful > 0) {
-			wait_for_raise(c, fields, rep.chunks[i].id, 0);
-			return;
-		}
-		chunk_for_read(c->m, &rep.chunks[i]);
-	}
-	answer(c, r, &err, &rep);
-}
-
-static void on_statfs(struct call *c, struct slice fields)
-{
-	_cleanup_buf_ struct buf backing = {0};
-	struct wire_statfs_reply rep = {0};
-	struct row_policy policy;
-	struct row_meta meta;
-	struct cs *cs, *next;
-
-	HASH_ITER(hh, c->m->servers.by_id, cs, next) {
-		if (cs_up(cs)) {
-			rep.total_bytes += cs->total_bytes;
-			rep.free_bytes += cs->free_bytes;
-		}
-	}
-	if (state_get_row_policy(c->m->st, key_policy(0), &policy, &backing) == 1) {
-		rep.total_bytes /= policy.copies;
-		rep.free_bytes /= policy.copies;
-	}
-	if (ns_meta(c->m->st, &meta, &backing) == 0)
-		rep.inodes = meta.inodes;
-	peer_reply(c->peer, &c->h, &rep);
+	answer(c, query_xattr_list(c->m->st, req.inode, &rep, &backing, &err), &err, &rep, req.session,
+	       req.inode);
 }
 
 /* ---- dispatch ---- */
@@ -743,14 +442,20 @@ static const struct {
 	{OP_RELEASE, on_release}, {OP_READLINK, on_readlink}, {OP_XATTR_SET, on_xattr_set},
 	{OP_XATTR_GET, on_xattr_get}, {OP_XATTR_LIST, on_xattr_list}, {OP_STATFS, on_statfs},
 	{OP_LOCATE, on_locate}, {OP_CHUNK_FOR_WRITE, on_chunk_for_write}, {OP_WROTE, on_wrote},
-	{OP_CHUNK_FAULT, on_chunk_fault},
+	{OP_CHUNK_FAULT, on_chunk_fault}, {OP_LEASE_ATTACH, on_lease_attach},
+	{OP_LEASE_PING, on_lease_ping}, {OP_LEASE_WRITE, on_lease_write},
+	{OP_LEASE_OPEN, on_lease_open}, {OP_LOCK, on_lock},
 };
 
-static void client_handle(struct call *c, struct slice fields)
+void client_handle(struct call *c, struct slice fields)
 {
+	c->gate = (struct gate){0};
+	c->session = c->inode = c->parent = 0;
+	c->buffer = false;
 	for (size_t i = 0; i < ARRAY_LEN(client_handlers); i++) {
 		if (client_handlers[i].op == c->h.op) {
 			client_handlers[i].handle(c, fields);
+			gate_leave(c); /* what was not handed on */
 			return;
 		}
 	}
@@ -763,19 +468,41 @@ static bool answered_while_waiting(uint16_t op)
 	return op == OP_SESSION_OPEN || op == OP_SESSION_PING || op == OP_SESSION_CLOSE;
 }
 
+/* An administrator's certificate, or the shared key, which does not tell them apart. */
+static bool peer_is_admin(const struct peer *p)
+{
+	return p->auth.peer_role == ROLE_ADMIN || !p->tls;
+}
+
+/* What changes the cluster, or shows all of it. */
+static bool is_administration(uint16_t op)
+{
+	return op == OP_SERVER_SET || op == OP_SERVER_REMOVE || op == OP_HOLD || op == OP_BACKUP ||
+	       op == OP_QUOTA_SET || op == OP_QUOTA_COUNT;
+}
+
 void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
 			struct slice fields)
 {
 	struct call c = {.m = m, .peer = peer, .h = *h};
 
+	if ((h->flags & WIRE_REPLY) && h->op == OP_LEASE_RECALL) {
+		rpc_lease_recalled(m, peer, h, fields);
+		return;
+	}
 	if (h->flags & WIRE_REPLY) {
 		peer_close(peer, "sent a reply to nothing");
 		return;
 	}
-	if (rpc_admin_message(m, peer, h, fields) || rpc_recovery_message(m, peer, h, fields))
+	if (is_administration(h->op) && !peer_is_admin(peer)) {
+		peer_fail(peer, h, ERR_PERM, "that needs the certificate of an administrator");
+		return;
+	}
+	if (rpc_admin_message(m, peer, h, fields) || rpc_recovery_message(m, peer, h, fields) ||
+	    rpc_quota_message(m, peer, h, fields))
 		return;
 	if (!hold_open(m) && !answered_while_waiting(h->op))
 		call_fail(&c, ERR_NOT_LEADER, "a restored master waits for the chunkservers");
-	else
+	else if (!rpc_lock_message(m, peer, h, fields))
 		client_handle(&c, fields);
 }

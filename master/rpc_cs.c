@@ -142,12 +142,14 @@ static void on_register(struct master *m, struct peer *peer, const struct wire_h
 /* What a report says against a replica. Rot weighs more than what a crash left. */
 static uint8_t marks_for(const struct wire_have *have)
 {
+	uint8_t lossy = have->flags & HAVE_LOSSY ? MARK_LOSSY : 0;
+
 	if (have->flags & HAVE_DAMAGED)
 		return MARK_DAMAGED;
 	if (have->flags & HAVE_TORN)
-		return MARK_UNCLEAN | MARK_TORN;
+		return MARK_UNCLEAN | MARK_TORN | lossy;
 	if (have->flags & HAVE_UNCLEAN)
-		return MARK_UNCLEAN;
+		return MARK_UNCLEAN | lossy;
 	return have->flags & HAVE_IN_DOUBT ? MARK_IN_DOUBT : 0;
 }
 
@@ -430,6 +432,7 @@ static void on_heartbeat(struct master *m, struct peer *peer, const struct wire_
 	cs->disks_bad = req.disks_bad;
 	cs->load = req.load;
 	cs->scrub = req.scrub;
+	cs_working(cs, &req);
 	peer_reply(peer, h, &empty);
 }
 

@@ -126,7 +126,9 @@ static int view_open(struct master *m, struct peer *peer, struct backup_view **r
 	if (!v)
 		return ERR_NOMEM;
 	v->peer = peer;
-	r = store_view_open(m->store, &v->rows);
+	r = batch_all(m, NULL); /* whatever was answered is in the backup */
+	if (r == 0)
+		r = store_view_open(m->store, &v->rows);
 	if (r < 0) {
 		free(v);
 		return r;

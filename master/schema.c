@@ -79,6 +79,24 @@ struct key key_held(uint64_t session, uint64_t inode)
 	return key_2(KEY_HELD, session, inode);
 }
 
+static struct key key_lock_row(uint8_t type, uint64_t a, uint64_t b, uint64_t owner, uint8_t kind)
+{
+	struct key k = key_2(type, a, b);
+	key_u64(&k, owner);
+	k.bytes[k.len++] = kind;
+	return k;
+}
+
+struct key key_lock(uint64_t inode, uint64_t session, uint64_t owner, uint8_t kind)
+{
+	return key_lock_row(KEY_LOCK, inode, session, owner, kind);
+}
+
+struct key key_session_lock(uint64_t session, uint64_t inode, uint64_t owner, uint8_t kind)
+{
+	return key_lock_row(KEY_SESSION_LOCK, session, inode, owner, kind);
+}
+
 struct key key_on_server(uint32_t server, uint64_t chunk)
 {
 	return key_server_chunk(KEY_ON_SERVER, server, chunk);
@@ -93,6 +111,13 @@ struct key key_policy(uint32_t policy)
 {
 	struct key k = key_type(KEY_POLICY);
 	key_u32(&k, policy);
+	return k;
+}
+
+struct key key_quota(uint32_t quota)
+{
+	struct key k = key_type(KEY_QUOTA);
+	key_u32(&k, quota);
 	return k;
 }
 
@@ -201,8 +226,10 @@ static void value_text(struct buf *b, uint8_t type, struct cursor *c)
 	SCHEMA_CASE(KEY_SESSION, row_session);
 	SCHEMA_CASE(KEY_NONCE, row_session_ref);
 	SCHEMA_CASE(KEY_REPLY, row_reply);
+	SCHEMA_CASE(KEY_LOCK, row_lock);
 	SCHEMA_CASE(KEY_RECLAIM, row_reclaim);
 	SCHEMA_CASE(KEY_SERVER, row_server);
+	SCHEMA_CASE(KEY_QUOTA, row_quota);
 	SCHEMA_CASE(KEY_SERVER_UUID, row_server_ref);
 	default:
 		buf_printf(b, " ");
@@ -219,7 +246,7 @@ void schema_row_text(struct buf *b, struct slice key, struct slice value)
 
 	buf_text(b, slice_of(&type, 1));
 	if (type == KEY_ON_SERVER || type == KEY_GARBAGE || type == KEY_SERVER ||
-	    type == KEY_POLICY) {
+	    type == KEY_POLICY || type == KEY_QUOTA) {
 		p = cursor_take(&k, 4);
 		if (p)
 			buf_printf(b, " %" PRIu32, get_be32(p));

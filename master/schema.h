@@ -19,15 +19,19 @@
  *     N nonce:8                  session_ref    the session that this opening made
  *     r session:8 seq:8          reply          first answer of a mutation
  *     o session:8 inode:8        empty          unlinked, held open by this session
+ *     o 0:8 inode:8              linger         unlinked, for others about to open it
+ *     l inode:8 session:8 owner:8 kind:1   lock   what one owner has locked of a file
+ *     y session:8 inode:8 owner:8 kind:1   empty  the same, to be found by session
  *     R inode:8                  reclaim        a removed file whose chunks are being freed
+ *     q quota:4                  quota          limits of a directory and what is used of them
  *     v server:4                 server
  *     V uuid:16                  server_ref
  *
  * Invariants (checked by schema_check in tests, and by the simulation)
  *  1. A dentry's inode exists; an inode's nlink is the number of dentries naming it (files), or
  *     2 + the number of its sub-directories; an inode with nlink 0 has an `o` row.
- *  2. `c` rows name existing chunks; a chunk's refs is the number of `c` rows naming it; a chunk
- *     with refs 0 has no row.
+ *  2. `c` rows name existing chunks, or no chunk and then blocks that are set aside; a chunk's refs is
+ *     the number of `c` rows naming it; a chunk with refs 0 has no row.
  *  3. `s` rows are exactly the (member, chunk) pairs of all chunk rows, with the chunk's version
  *     (while a raise is pending: the old version).
  *  4. A chunk has a `u` row exactly when it has fewer members than its policy's copies, keyed by
@@ -36,6 +40,11 @@
  *  6. A written chunk keeps at least one member: the last one is never dropped.
  *  7. A (server, chunk) pair is never in both `s` and `g`.
  *  8. meta.applied is the index of the last raft entry applied, in the same batch as its effects.
+ *  9. `l` and `y` rows are pairs, of sessions that exist; an owner's ranges rise, do not touch when
+ *     they are of one type, and none conflicts with another owner's.
+ * 10. An inode's blocks are those of its `c` rows, added up.
+ * 11. What a quota has used is the inodes, and their blocks, whose `project` it is or is below it; a
+ *     quota that has used nothing has no row; a directory that a quota names has it as its project.
  */
 #ifndef CAIRN_MASTER_SCHEMA_H
 #define CAIRN_MASTER_SCHEMA_H
@@ -46,7 +55,8 @@ enum {
 	KEY_META = 'M', KEY_POLICY = 'P', KEY_INODE = 'i', KEY_DENTRY = 'd', KEY_FILE_CHUNK = 'c',
 	KEY_CHUNK = 'k', KEY_ON_SERVER = 's', KEY_UNDER_GOAL = 'u', KEY_PENDING = 'p',
 	KEY_GARBAGE = 'g', KEY_XATTR = 'x', KEY_SESSION = 'S', KEY_NONCE = 'N', KEY_REPLY = 'r',
-	KEY_HELD = 'o', KEY_RECLAIM = 'R', KEY_SERVER = 'v', KEY_SERVER_UUID = 'V',
+	KEY_LOCK = 'l', KEY_SESSION_LOCK = 'y', KEY_HELD = 'o', KEY_RECLAIM = 'R',
+	KEY_SERVER = 'v', KEY_SERVER_UUID = 'V', KEY_QUOTA = 'q',
 };
 
 enum {
@@ -54,6 +64,7 @@ enum {
 	SCHEMA_LEVEL = 1, /* feature level: what apply does follows meta.level */
 	DENTRIES_PER_HASH_MAX = 8,
 	HASH_KEY_BYTES = 16,
+	SPACE_MAP_BYTES_MAX = 1 << (CHUNK_BITS_MAX - BLOCK_BITS - 3),
 	UUID_BYTES = 16,
 	CHUNK_RESTORED = 128, /* of row_chunk.flags, in the state only */
 	COOKIE_FIRST = 3, /* smaller readdir cookies: 0 start, 1 ".", 2 ".." */
@@ -76,10 +87,12 @@ enum {
 	F(u64, pending)                                                   \
 	F(u64, garbage)                                                   \
 	F(u32, sessions)                                                  \
-	F(u8, held) /* imported: what the state does not know is kept (HOLD) */
+	F(u8, held) /* imported: what the state does not know is kept (HOLD) */ \
+	F(u32, next_quota) /* 0: as 1 */
 #define ROW_POLICY(F, S, A, V) F(u32, copies)
 /* change: grows by one with every change of attributes or data. parent: directories: the `..`;
- * others: the directory of the first name (a hint for naming files in reports). */
+ * others: the directory of the first name (a hint for naming files in reports). project: the innermost
+ * quota that it is counted in, 0: none. */
 #define ROW_INODE(F, S, A, V) \
 	F(u32, mode)          \
 	F(u32, nlink)         \
@@ -96,13 +109,21 @@ enum {
 	F(u32, project)       \
 	F(u32, policy)        \
 	F(u8, chunk_bits)     \
-	F(str, target)
+	F(str, target)        \
+	F(u64, blocks) /* of BLOCK_BYTES, its own: what st_blocks tells */ \
+	F(u8, bare)    /* it never had an extended attribute, so nobody need ask for one */
 #define ROW_DENTRY(F, S, A, V) \
 	F(str, name)           \
 	F(u64, inode)          \
 	F(u32, type) /* the S_IFMT bits */
 #define ROW_DENTRIES(F, S, A, V) V(row_dentry, entries, DENTRIES_PER_HASH_MAX)
-#define ROW_FILE_CHUNK(F, S, A, V) F(u64, chunk)
+/* solid, map: which blocks of this part of the file are its own: the first `solid`, and those with a
+ * bit in map (bit 0: the first block; none below `solid`; no zero bytes at its end). chunk 0: blocks
+ * were set aside (fallocate) and nothing was written yet. */
+#define ROW_FILE_CHUNK(F, S, A, V) \
+	F(u64, chunk)              \
+	F(u32, solid)              \
+	F(blob, map)
 #define ROW_MEMBER(F, S, A, V) \
 	F(u32, server)         \
 	F(u8, part)
@@ -121,7 +142,8 @@ enum {
 	F(u32, pending_version)                   \
 	F(u64, cut)                               \
 	V(row_member, members, REPLICAS_MAX)      \
-	V(row_member, joining, REPLICAS_MAX)
+	V(row_member, joining, REPLICAS_MAX)      \
+	F(u32, settled) /* as in wire_chunk: <= version */
 /* not_before: of a `g` row: it is not deleted earlier. */
 #define ROW_ON_SERVER(F, S, A, V) \
 	F(u32, version)           \
@@ -130,7 +152,9 @@ enum {
 	F(str, name)            \
 	F(u64, nonce)           \
 	F(u64, floor) /* replies below it are forgotten: there is no `r` row */ \
-	F(u8, closing) /* its operations are refused */
+	F(u8, closing) /* its operations are refused */ \
+	F(u8, cached) /* it attaches a link: waited for after a restart */
+#define ROW_LINGER(F, S, A, V) F(when, since)
 #define ROW_SESSION_REF(F, S, A, V) F(u64, session)
 /* status 0: fields is the encoded reply record; else fields is the error text. */
 #define ROW_REPLY(F, S, A, V) \
@@ -143,7 +167,20 @@ enum {
 	F(str, rack)           \
 	F(str, host)           \
 	F(u8, flags) /* SERVER_DRAINING: empty it, place nothing there */
+/* ranges: of LOCK_RANGE_BYTES each, see master/lock.h; never none. pid: who set it last. */
+#define ROW_LOCK(F, S, A, V) \
+	F(u32, pid)          \
+	F(blob, ranges)
 #define ROW_SERVER_REF(F, S, A, V) F(u32, server)
+/* inode: the directory, 0: it is gone, or the quota was removed, and what was counted in it is not all
+ * counted elsewhere yet. parent: the quota around it, 0: none. bytes_max, inodes_max: 0: no limit. */
+#define ROW_QUOTA(F, S, A, V) \
+	F(u64, inode)         \
+	F(u32, parent)        \
+	F(u64, bytes_max)     \
+	F(u64, inodes_max)    \
+	F(u64, blocks)        \
+	F(u64, inodes)
 
 #define SCHEMA_RECORDS(R)                    \
 	R(row_meta, ROW_META)                \
@@ -156,11 +193,14 @@ enum {
 	R(row_chunk, ROW_CHUNK)              \
 	R(row_on_server, ROW_ON_SERVER)      \
 	R(row_session, ROW_SESSION)          \
+	R(row_linger, ROW_LINGER)            \
 	R(row_session_ref, ROW_SESSION_REF)  \
 	R(row_reply, ROW_REPLY)              \
 	R(row_reclaim, ROW_RECLAIM)          \
 	R(row_server, ROW_SERVER)            \
-	R(row_server_ref, ROW_SERVER_REF)
+	R(row_server_ref, ROW_SERVER_REF)    \
+	R(row_quota, ROW_QUOTA)              \
+	R(row_lock, ROW_LOCK)
 SCHEMA_RECORDS(RECORD_DECLARE)
 
 /* A key built on the stack. */
@@ -188,8 +228,11 @@ struct key key_session(uint64_t session);
 struct key key_nonce(uint64_t nonce);
 struct key key_reply(uint64_t session, uint64_t seq);
 struct key key_held(uint64_t session, uint64_t inode);
+struct key key_lock(uint64_t inode, uint64_t session, uint64_t owner, uint8_t kind);
+struct key key_session_lock(uint64_t session, uint64_t inode, uint64_t owner, uint8_t kind);
 struct key key_reclaim(uint64_t inode);
 struct key key_server(uint32_t server);
+struct key key_quota(uint32_t quota);
 struct key key_server_uuid(const uint8_t uuid[UUID_BYTES]);
 /* The first n bytes of a key: the prefix of a range. key_prefix(key_dentry(p, 0), 9): all of p. */
 struct key key_prefix(struct key k, uint32_t n);

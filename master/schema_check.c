@@ -246,6 +246,7 @@ static int check_unknown_types(struct check *c)
 		KEY_META, KEY_POLICY, KEY_INODE, KEY_DENTRY, KEY_FILE_CHUNK, KEY_CHUNK,
 		KEY_ON_SERVER, KEY_UNDER_GOAL, KEY_PENDING, KEY_GARBAGE, KEY_XATTR, KEY_SESSION,
 		KEY_NONCE, KEY_REPLY, KEY_HELD, KEY_RECLAIM, KEY_SERVER, KEY_SERVER_UUID,
+		KEY_LOCK, KEY_SESSION_LOCK, KEY_QUOTA,
 	};
 	int r = 0;
 
@@ -294,9 +295,15 @@ static int check_all(struct check *c)
 	for (size_t i = 0; i < ARRAY_LEN(passes) && r == 0; i++)
 		r = check_each(c, passes[i].type, passes[i].key_len, passes[i].fn);
 	if (r == 0)
+		r = see_quotas(c);
+	if (r == 0)
 		r = check_names(c);
 	if (r == 0)
+		r = check_quotas(c);
+	if (r == 0)
 		r = check_chunks(c);
+	if (r == 0)
+		r = check_locks(c);
 	if (r == 0)
 		r = check_unknown_types(c);
 	if (r == 0)
@@ -314,6 +321,7 @@ int schema_check(struct state *st, struct buf *report, unsigned max)
 		.sessions.width = sizeof(struct seen_session),
 		.servers.width = sizeof(struct seen_server),
 		.policies.width = sizeof(struct seen_policy),
+		.quotas.width = sizeof(struct seen_quota),
 	};
 	int r = ns_meta(st, &c.meta, &backing);
 
@@ -324,6 +332,7 @@ int schema_check(struct state *st, struct buf *report, unsigned max)
 	free(c.sessions.rows);
 	free(c.servers.rows);
 	free(c.policies.rows);
+	free(c.quotas.rows);
 	return r < 0 ? r : c.wrong;
 }
 

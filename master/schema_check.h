@@ -1,8 +1,8 @@
 /* Checks the invariants at the top of master/schema.h over a whole state.
  *
- * Each row is read once, and a few rows again that something is wrong with. Memory: 24 bytes for
- * each inode, chunk and session, twice that for a moment while a table grows: about 70 MB for a
- * million files of one chunk. */
+ * Each row is read once, and a few rows again that something is wrong with. Memory: 32 bytes for
+ * each inode, 24 for each chunk and session, twice that for a moment while a table grows: about 80 MB
+ * for a million files of one chunk. */
 #ifndef CAIRN_MASTER_SCHEMA_CHECK_H
 #define CAIRN_MASTER_SCHEMA_CHECK_H
 

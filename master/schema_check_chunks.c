@@ -49,6 +49,9 @@ static void check_pending(struct check *c, uint64_t id, const struct row_chunk *
 	    (row->pending_version && row->pending_version != row->version + 1))
 		check_wrong(c, "chunk %016" PRIx64 " is pending from %u to %u", id, row->version,
 			    row->pending_version);
+	if (row->settled > row->version)
+		check_wrong(c, "chunk %016" PRIx64 " was settled at %u, but is at %u", id,
+			    row->settled, row->version);
 	if (!row->pending_version && (row->n_joining || row->cut != CHUNK_LENGTH_KEEP))
 		check_wrong(c, "chunk %016" PRIx64 " is to be cut or joined, but no raise is "
 			    "pending", id);
@@ -88,6 +91,40 @@ static int see_chunk(struct check *c, struct slice key, struct slice value)
 	return 0;
 }
 
+/* The blocks of a file's part: counted down in the file's; in the one form that they have. */
+static void check_space(struct check *c, struct seen_inode *file, uint64_t inode, uint64_t index,
+			const struct row_file_chunk *ref)
+{
+	uint32_t blocks = ns_space_blocks(ref), max;
+
+	if (blocks == 0 && !ref->chunk)
+		check_wrong(c, "inode %" PRIx64 " index %" PRIu64 " has no chunk and no blocks", inode,
+			    index);
+	if (!file)
+		return;
+	file->blocks -= blocks;
+	max = 1u << (file->chunk_bits - BLOCK_BITS);
+	if (ref->solid > max || ref->map.len > max / 8 ||
+	    (ref->map.len > 0 && ref->map.data[ref->map.len - 1] == 0))
+		check_wrong(c, "inode %" PRIx64 " index %" PRIu64 " has blocks beyond its end or a map "
+			    "that is too long", inode, index);
+	for (uint32_t i = 0; i < ref->map.len && i * 8 <= ref->solid; i++)
+		if (ref->map.data[i] & ((2u << (ref->solid - i * 8 > 7 ? 7 : ref->solid - i * 8)) - 1))
+			check_wrong(c, "inode %" PRIx64 " index %" PRIu64 ": byte %" PRIu32
+				    " of the map has blocks that are told already", inode, index, i);
+}
+
+/* Behind all `c` rows. */
+static void check_space_left(struct check *c)
+{
+	const struct seen_inode *rows = (const struct seen_inode *)c->inodes.rows;
+
+	for (size_t i = 0; i < c->inodes.n; i++)
+		if (rows[i].blocks != 0)
+			check_wrong(c, "inode %" PRIx64 " counts %" PRId64 " blocks more than it has",
+				    rows[i].id, (int64_t)rows[i].blocks);
+}
+
 /* A file's chunk: of a regular file, or of one that was removed and is being freed. */
 static int check_file_chunk(struct check *c, struct slice key, struct slice value)
 {
@@ -101,10 +138,11 @@ static int check_file_chunk(struct check *c, struct slice key, struct slice valu
 		check_wrong(c, "inode %" PRIx64 " index %" PRIu64 " does not decode", inode, index);
 		return 0;
 	}
-	s = seen_find(&c->chunks, ref.chunk);
+	check_space(c, file, inode, index, &ref);
+	s = ref.chunk ? seen_find(&c->chunks, ref.chunk) : NULL;
 	if (s)
 		s->refs--;
-	else
+	else if (ref.chunk)
 		check_wrong(c, "inode %" PRIx64 " index %" PRIu64 ": chunk %016" PRIx64
 			    " is not there", inode, index, ref.chunk);
 	if (!file) {
@@ -253,6 +291,8 @@ int check_chunks(struct check *c)
 
 	for (size_t i = 0; i < ARRAY_LEN(passes) && r == 0; i++)
 		r = check_each(c, passes[i].type, passes[i].key_len, passes[i].fn);
+	if (r == 0)
+		check_space_left(c);
 	rows = (const struct seen_chunk *)c->chunks.rows;
 	for (size_t i = 0; i < c->chunks.n && r == 0; i++)
 		r = check_left(c, &rows[i]);

@@ -43,10 +43,14 @@ static int see_inode(struct check *c, struct slice key, struct slice value)
 		return 0;
 	}
 	check_inode_fields(c, id, &row);
+	check_quota_inode(c, id, &row);
 	s->type = (uint8_t)(row.mode >> 12 & 0xf);
 	s->chunk_bits = row.chunk_bits;
 	if (row.nlink == 0)
 		s->flags = SEEN_UNLINKED;
+	if (row.bare)
+		s->flags |= SEEN_BARE;
+	s->blocks = row.blocks;
 	s->left = (int32_t)row.nlink;
 	if (S_ISDIR(row.mode)) {
 		s->parent = row.parent;
@@ -123,6 +127,7 @@ static int check_dentries(struct check *c, struct slice key, struct slice value)
 
 static int check_xattr(struct check *c, struct slice key, struct slice value)
 {
+	const struct seen_inode *s;
 	uint64_t inode;
 
 	if (key.len <= 9 || key.len > 9 + XATTR_NAME_BYTES_MAX ||
@@ -132,8 +137,12 @@ static int check_xattr(struct check *c, struct slice key, struct slice value)
 		return 0;
 	}
 	inode = get_be64(key.data + 1);
-	if (!seen_find(&c->inodes, inode))
+	s = seen_find(&c->inodes, inode);
+	if (!s)
 		check_wrong(c, "an extended attribute of inode %" PRIx64 ", which is not there",
+			    inode);
+	else if (s->flags & SEEN_BARE)
+		check_wrong(c, "an extended attribute of inode %" PRIx64 ", which is to have none",
 			    inode);
 	if (inode != c->xattrs_of)
 		c->xattrs = 0;
@@ -149,7 +158,7 @@ static int check_held(struct check *c, struct slice key, struct slice value)
 	uint64_t session = get_be64(key.data + 1), inode = get_be64(key.data + 9);
 	struct seen_inode *s = seen_find(&c->inodes, inode);
 
-	if (!seen_find(&c->sessions, session))
+	if (session && !seen_find(&c->sessions, session))
 		check_wrong(c, "inode %" PRIx64 " is held by session %" PRIx64
 			    ", which is not there", inode, session);
 	else if (s)

@@ -19,9 +19,11 @@ enum {
 	SEEN_ON_PATH = 8, /* of the walk up to the root that is under way */
 	SEEN_REACHED = 16,
 	SEEN_LOST = 32, /* its walk did not end at the root */
+	SEEN_BARE = 64,
 };
 struct seen_inode {
 	uint64_t id, parent;
+	uint64_t blocks; /* less those of its `c` rows */
 	/* nlink, less the names found (directories: nlink - 2, less the sub-directories) */
 	int32_t left;
 	uint8_t flags, type, chunk_bits; /* type: mode >> 12 */
@@ -41,11 +43,16 @@ struct seen_server {
 	uint64_t id;
 	uint8_t uuid[UUID_BYTES];
 };
+struct seen_quota {
+	uint64_t id, inode;
+	uint64_t parent;
+	uint64_t blocks, inodes; /* as the row has them, less what is counted there */
+};
 struct seen_policy {
 	uint64_t id;
 	uint64_t copies;
 };
-static_assert(sizeof(struct seen_inode) == 24 && sizeof(struct seen_chunk) == 24 &&
+static_assert(sizeof(struct seen_inode) == 32 && sizeof(struct seen_chunk) == 24 &&
 	      sizeof(struct seen_session) == 24, "the memory that schema_check.h promises");
 
 struct check {
@@ -54,7 +61,7 @@ struct check {
 	unsigned max;
 	int wrong;
 	struct row_meta meta;
-	struct seen_table inodes, chunks, sessions, servers, policies;
+	struct seen_table inodes, chunks, sessions, servers, policies, quotas;
 	uint64_t under_goal, pending, garbage, nonces, uuids; /* rows seen */
 	uint64_t xattrs_of, xattrs; /* how many the inode looked at last has */
 };
@@ -74,6 +81,13 @@ void *seen_find(struct seen_table *t, uint64_t id);
 
 /* schema_check_names.c: `i`, `d`, `x`, `o`, `R`; invariants 1, 5. */
 int check_names(struct check *c);
+/* schema_check_quotas.c: `q`; invariant 11. see_quotas before the inodes, which are counted by
+ * check_quota_inode, check_quotas at the end. */
+int see_quotas(struct check *c);
+void check_quota_inode(struct check *c, uint64_t inode, const struct row_inode *row);
+int check_quotas(struct check *c);
+/* schema_check_locks.c: `l`, `y`; invariant 9. */
+int check_locks(struct check *c);
 /* schema_check_chunks.c: `k`, `c`, `s`, `u`, `p`, `g`; invariants 2 to 7. */
 int check_chunks(struct check *c);
 

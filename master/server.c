@@ -17,15 +17,20 @@ struct server {
 	uv_loop_t *loop;
 	uv_tcp_t listener;
 	uv_timer_t timer;
-	const struct auth_key *key;
+	const struct cred *cred;
 	struct server_handlers handlers;
 	int64_t max_connections;
-	int64_t n_peers;
+	int64_t n_peers, n_setup; /* all; those that are not authenticated yet */
+	unsigned n_evicted; /* since the last line in the log about it */
+	unsigned n_failed; /* before they had authenticated, with a reason; in this tick */
 	struct peer *peers;
+	struct peer *gathering; /* those with messages in `gathered`; each holds a reference */
 	bool paused;
 	bool closing;
 	uint8_t read_buf[SERVER_READ_BYTES]; /* lent to libuv from alloc to read */
 };
+
+enum { FAILED_NAMED = 3 }; /* in the log, each tick: a flood is not to fill the disk */
 
 /* ---- peers ---- */
 
@@ -34,8 +39,20 @@ static void peer_free_if_done(struct peer *p)
 	if (p->refs > 0)
 		return;
 	auth_release(&p->auth);
+	if (p->tls)
+		tls_conn_release(p->tls);
+	free(p->tls);
 	buf_release(&p->in);
+	buf_release(&p->gathered);
 	free(p);
+}
+
+static void peer_read(struct peer *p, bool on);
+
+/* Bytes are counted too: many replies may leave in one write, which is one reference. */
+static bool peer_owes_more(const struct peer *p, unsigned calls, size_t bytes)
+{
+	return p->refs > calls || p->queued_bytes > bytes;
 }
 
 void peer_ref(struct peer *p)
@@ -47,6 +64,10 @@ void peer_unref(struct peer *p)
 {
 	assert(p->refs > 0);
 	p->refs--;
+	if (p->throttled && !peer_owes_more(p, SERVER_CALLS_MAX / 2, SERVER_UNSENT_BYTES / 2)) {
+		p->throttled = false;
+		peer_read(p, !p->server->paused);
+	}
 	peer_free_if_done(p);
 }
 
@@ -55,14 +76,19 @@ static void peer_closed(uv_handle_t *handle)
 	peer_unref(handle->data); /* the handle's own reference */
 }
 
+static void peer_flush(struct peer *p);
+
 void peer_close(struct peer *p, const char *why)
 {
+	if (!p->closing)
+		peer_flush(p); /* which may have closed it */
 	if (p->closing)
 		return;
 	p->closing = true;
-	if (why)
+	if (why && (!p->in_setup || p->server->n_failed++ < FAILED_NAMED))
 		log_warn("%s: %s", p->name, why);
 	p->server->n_peers--;
+	p->server->n_setup -= p->in_setup;
 	DL_DELETE(p->server->peers, p);
 	if (p->auth.state == AUTH_DONE)
 		p->server->handlers.gone(p->server->handlers.arg, p);
@@ -90,7 +116,8 @@ static void send_done(uv_write_t *req, int status)
 	free(s);
 }
 
-static void peer_send_plain(struct peer *p, const struct buf *message)
+/* Bytes for the socket, as they are. */
+static void peer_send_bytes(struct peer *p, const struct buf *message)
 {
 	uv_buf_t b = uv_buf_init((char *)message->data, (unsigned)message->len);
 	struct send_req *s;
@@ -126,6 +153,95 @@ static void peer_send_plain(struct peer *p, const struct buf *message)
 		free(s);
 		peer_close(p, NULL);
 		peer_unref(p);
+	}
+}
+
+/* What TLS has to say goes out; its buffer is kept small. */
+static void peer_tls_flush(struct peer *p)
+{
+	if (p->tls->out.len == 0)
+		return;
+	peer_send_bytes(p, &p->tls->out);
+	if (p->tls->out.cap > SERVER_READ_BYTES)
+		buf_release(&p->tls->out);
+	else
+		buf_clear(&p->tls->out);
+}
+
+static void peer_write(struct peer *p, const struct buf *message)
+{
+	struct err err = {0};
+
+	if (!p->tls)
+		peer_send_bytes(p, message);
+	else if (p->closing)
+		return;
+	else if (tls_conn_write(p->tls, message->data, message->len, &err) < 0)
+		peer_close(p, err_message(&err));
+	else
+		peer_tls_flush(p);
+}
+
+/* A system call a message is most of the cost of a read. So what goes to one peer while its requests are
+ * being taken, or while others of them are still to be answered, is gathered and leaves in one write:
+ * when they have been taken (on_read), with the last answer, or at the end of the loop's turn, whichever
+ * comes first. A peer with one request at a time is answered at once. */
+static void peer_flush(struct peer *p)
+{
+	struct buf message = p->gathered;
+
+	if (message.len == 0)
+		return;
+	p->gathered = (struct buf){0};
+	peer_write(p, &message);
+	if (p->closing || p->gathered.data) {
+		buf_release(&message);
+		return;
+	}
+	buf_clear(&message);
+	p->gathered = message; /* its memory is used again */
+}
+
+void server_flush(struct server *s)
+{
+	struct peer *p;
+
+	while ((p = s->gathering)) {
+		LL_DELETE2(s->gathering, p, gather_next);
+		p->in_gathering = false;
+		peer_flush(p);
+		peer_unref(p);
+	}
+}
+
+/* Requests that hold the peer until they are answered; one may be the one being answered now. */
+static unsigned peer_unanswered(const struct peer *p)
+{
+	return p->refs - 1 - p->in_gathering;
+}
+
+static void peer_send_plain(struct peer *p, const struct buf *message)
+{
+	bool more = p->taking || peer_unanswered(p) > 1;
+
+	if (p->closing || message->len == 0)
+		return;
+	if (!more && p->gathered.len == 0) {
+		peer_write(p, message);
+		return;
+	}
+	buf_append(&p->gathered, message->data, message->len);
+	if (buf_status(&p->gathered) < 0) {
+		p->gathered.len = 0;
+		peer_close(p, "out of memory");
+		return;
+	}
+	if (!more || p->gathered.len >= SERVER_GATHER_BYTES) {
+		peer_flush(p);
+	} else if (!p->in_gathering) {
+		p->in_gathering = true;
+		LL_PREPEND2(p->server->gathering, p, gather_next);
+		peer_ref(p);
 	}
 }
 
@@ -170,13 +286,21 @@ static void peer_set_up(struct peer *p, const struct wire_header *h, struct slic
 	int r = auth_step(&p->auth, h, fields, &out, &err);
 
 	peer_send(p, &out);
+	if (p->closing)
+		return;
 	if (r < 0) {
 		peer_close(p, err_message(&err));
 	} else if (r == 1) {
 		size_t n = strlen(p->name);
 		snprintf(p->name + n, sizeof(p->name) - n, " (%s)", p->auth.peer_name);
+		p->in_setup = false;
+		p->server->n_setup--;
+		if (p->server->n_peers - p->server->n_setup > p->server->max_connections) {
+			peer_close(p, "refused: max_connections reached");
+			return;
+		}
 		log_debug("%s: connected", p->name);
-		if (p->server->paused && p->auth.peer_role == ROLE_CLIENT)
+		if (p->server->paused && p->auth.peer_role != ROLE_CHUNKSERVER)
 			peer_read(p, false);
 	}
 }
@@ -243,9 +367,34 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 	*buf = uv_buf_init((char *)p->server->read_buf, SERVER_READ_BYTES);
 }
 
+/* Encrypted bytes that came: what they hold goes to `in`. Also what TLS answers, when it refuses too. */
+static int peer_decrypt(struct peer *p, struct slice came, struct err *err)
+{
+	int r = 1;
+
+	p->tls->in = came;
+	if (!p->tls->done) {
+		r = tls_conn_handshake(p->tls, err);
+		if (r == 1)
+			cred_auth_accept(p->server->cred, p->tls, &p->auth);
+	}
+	while (r == 1) {
+		size_t n = 0;
+		int got = buf_reserve(&p->in, TLS_RECORD_BYTES);
+		if (got == 0)
+			got = tls_conn_read(p->tls, p->in.data + p->in.len, TLS_RECORD_BYTES, &n, err);
+		p->in.len += n;
+		if (got < 0 || n == 0)
+			r = got < 0 ? got : 0;
+	}
+	peer_tls_flush(p);
+	return r;
+}
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
 	struct peer *p = stream->data;
+	struct err err = {0};
 
 	if (n == 0)
 		return;
@@ -253,21 +402,40 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		peer_close(p, NULL);
 		return;
 	}
-	buf_append(&p->in, buf->base, (size_t)n);
+	if (p->tls && peer_decrypt(p, slice_of(buf->base, (size_t)n), &err) < 0) {
+		peer_close(p, err.code == ERR_CLOSED ? NULL : err_message(&err));
+		return;
+	}
+	if (!p->tls)
+		buf_append(&p->in, buf->base, (size_t)n);
 	if (buf_status(&p->in) < 0) {
 		peer_close(p, "out of memory");
 		return;
 	}
+	if (p->closing)
+		return;
 	peer_ref(p);
+	p->taking = true;
 	while (peer_next(p))
 		;
+	p->taking = false;
+	if (!p->closing)
+		peer_flush(p);
 	if (!p->closing) {
-		/* Keep only the part of a message that has come so far. */
-		memmove(p->in.data, p->in.data + p->in_pos, p->in.len - p->in_pos);
-		p->in.len -= p->in_pos;
-		p->in_pos = 0;
+		if (p->in_pos > 0) {
+			/* Keep only the part of a message that has come so far. */
+			memmove(p->in.data, p->in.data + p->in_pos, p->in.len - p->in_pos);
+			p->in.len -= p->in_pos;
+			p->in_pos = 0;
+			p->partial_ticks = 0;
+		}
 		if (p->in.len == 0 && p->in.cap > SERVER_READ_BYTES)
 			buf_release(&p->in);
+		if (p->auth.peer_role != ROLE_CHUNKSERVER &&
+		    peer_owes_more(p, SERVER_CALLS_MAX, SERVER_UNSENT_BYTES)) {
+			p->throttled = true;
+			peer_read(p, false);
+		}
 	}
 	peer_unref(p);
 }
@@ -293,6 +461,32 @@ static void peer_name_from_socket(struct peer *p)
 	}
 }
 
+/* Makes room for a newer connection. */
+static void evict_oldest(struct server *s)
+{
+	struct peer *p;
+
+	DL_FOREACH(s->peers, p) {
+		if (p->in_setup) {
+			s->n_evicted++;
+			peer_close(p, NULL);
+			return;
+		}
+	}
+}
+
+static int peer_begin(struct peer *p)
+{
+	const struct cred *cred = p->server->cred;
+
+	if (!cred->tls) {
+		cred_auth_accept(cred, NULL, &p->auth);
+		return 0;
+	}
+	p->tls = calloc(1, sizeof(*p->tls));
+	return p->tls ? tls_conn_init(p->tls, cred->tls, NULL, NULL) : ERR_NOMEM;
+}
+
 static void on_connection(uv_stream_t *listener, int status)
 {
 	struct server *s = listener->data;
@@ -312,14 +506,16 @@ static void on_connection(uv_stream_t *listener, int status)
 	p->tcp.data = p;
 	DL_APPEND(s->peers, p);
 	s->n_peers++;
-	auth_accept(&p->auth, s->key, ROLE_MASTER);
+	p->in_setup = true;
+	if (++s->n_setup > SERVER_SETUP_MAX)
+		evict_oldest(s);
 	if (uv_accept(listener, (uv_stream_t *)&p->tcp) < 0) {
 		peer_close(p, "cannot accept");
 		return;
 	}
 	peer_name_from_socket(p);
-	if (s->n_peers > s->max_connections) {
-		peer_close(p, "refused: max_connections reached");
+	if (peer_begin(p) < 0) {
+		peer_close(p, "out of memory");
 		return;
 	}
 	uv_tcp_nodelay(&p->tcp, 1);
@@ -332,27 +528,40 @@ static void on_timer(uv_timer_t *timer)
 	struct peer *p, *next;
 	int64_t now = clock_ms();
 
+	if (s->cred->tls)
+		tls_look_if_due(s->cred->tls);
 	DL_FOREACH_SAFE(s->peers, p, next) {
-		if (p->auth.state != AUTH_DONE && now > p->auth_deadline_ms)
+		struct err err = {0};
+		if (p->in_setup && now > p->auth_deadline_ms)
 			peer_close(p, "did not authenticate in time");
+		else if (!p->in_setup && !p->paused && p->in.len > 0 &&
+			 ++p->partial_ticks > SERVER_MESSAGE_TICKS)
+			peer_close(p, "a message did not come to its end in time");
+		else if (p->tls && p->tls->done && tls_conn_recheck(p->tls, &err) < 0)
+			peer_close(p, err_message(&err));
 	}
+	if (s->n_failed > FAILED_NAMED)
+		log_warn("%u more connections failed before they had authenticated",
+			 s->n_failed - FAILED_NAMED);
+	s->n_failed = 0;
+	if (s->n_evicted > 0)
+		log_warn("%u connections were given up for newer ones before they had authenticated",
+			 s->n_evicted);
+	s->n_evicted = 0;
 }
 
-int server_open(uv_loop_t *loop, const char *addr, const struct auth_key *key,
+int server_open(uv_loop_t *loop, int fd, const char *addr, const struct cred *cred,
 		int64_t max_connections, const struct server_handlers *handlers,
-		struct server **ret, char *ret_addr, struct err *err)
+		struct server **ret, struct err *err)
 {
-	struct server *s;
-	int fd, r = conn_listen(addr, &fd, ret_addr, err);
+	struct server *s = calloc(1, sizeof(*s));
+	int r;
 
-	if (r < 0)
-		return r;
-	s = calloc(1, sizeof(*s));
 	if (!s) {
 		close(fd);
 		return err_set(err, ERR_NOMEM, "out of memory");
 	}
-	*s = (struct server){.loop = loop, .key = key, .handlers = *handlers,
+	*s = (struct server){.loop = loop, .cred = cred, .handlers = *handlers,
 			     .max_connections = max_connections};
 	uv_tcp_init(loop, &s->listener);
 	uv_timer_init(loop, &s->timer);
@@ -361,7 +570,7 @@ int server_open(uv_loop_t *loop, const char *addr, const struct auth_key *key,
 	if (r == 0)
 		r = uv_listen((uv_stream_t *)&s->listener, 512, on_connection);
 	if (r == 0)
-		r = uv_timer_start(&s->timer, on_timer, 500, 500);
+		r = uv_timer_start(&s->timer, on_timer, SERVER_TICK_MS, SERVER_TICK_MS);
 	if (r < 0)
 		return err_set(err, ERR_IO, "listen on %s: %s", addr, uv_strerror(r));
 	*ret = s;
@@ -376,9 +585,10 @@ void server_close(struct server *s)
 		return;
 	s->closing = true;
 	uv_close((uv_handle_t *)&s->listener, NULL);
-	uv_close((uv_handle_t *)&s->timer, NULL);
 	DL_FOREACH_SAFE(s->peers, p, next)
 		peer_close(p, NULL);
+	server_flush(s); /* nothing is left to send: it gives their references back */
+	uv_close((uv_handle_t *)&s->timer, NULL);
 }
 
 void server_free(struct server *s)
@@ -394,7 +604,7 @@ void server_pause(struct server *s, bool pause)
 		return;
 	s->paused = pause;
 	DL_FOREACH_SAFE(s->peers, p, next) {
-		if (p->auth.state == AUTH_DONE && p->auth.peer_role == ROLE_CLIENT)
-			peer_read(p, !pause);
+		if (p->auth.state == AUTH_DONE && p->auth.peer_role != ROLE_CHUNKSERVER)
+			peer_read(p, !pause && !p->throttled);
 	}
 }

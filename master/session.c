@@ -4,10 +4,12 @@
 
 #include <stdlib.h>
 
+#include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 
-static struct session_clock *session_find(struct master *m, uint64_t session)
+struct session_clock *session_find(struct master *m, uint64_t session)
 {
 	struct session_clock *s;
 	HASH_FIND(hh, m->sessions, &session, sizeof(session), s);
@@ -33,9 +35,26 @@ void session_forget(struct master *m, uint64_t session)
 	struct session_clock *s = session_find(m, session);
 
 	if (s) {
+		if (s->link)
+			s->link->link_of = 0;
 		HASH_DEL(m->sessions, s);
 		free(s);
 	}
+}
+
+static void session_enter(struct master *m, uint64_t session, bool cached, bool old)
+{
+	session_seen(m, session);
+	lease_session_add(&m->leases, session, cached, old, clock_ms());
+}
+
+void session_opened(struct master *m, uint64_t session)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_session row;
+
+	if (state_get_row_session(m->st, key_session(session), &row, &backing) == 1)
+		session_enter(m, session, row.cached, false);
 }
 
 int session_load(struct master *m, struct err *err)
@@ -43,12 +62,25 @@ int session_load(struct master *m, struct err *err)
 	uint8_t type = KEY_SESSION;
 	struct state_iter *it;
 	struct slice key, value;
+	struct fault f;
+	bool old = !fault_map || !fault_take(FAULT_MASTER_LEASE_GRACE, "", 1u << FAULT_DO_ERROR,
+					     &f);
 	int r = state_iter_open(m->st, slice_of(&type, 1), (struct slice){0}, &it);
 
+	m->incarnation = random_u64(NULL);
+	lease_init(&m->leases, &(struct lease_options){.lease_ms = m->o.lease_ms,
+						       .quarantine_ms = m->o.lease_quarantine_ms,
+						       .max = (uint64_t)m->o.lease_max}, clock_ms());
 	if (r < 0)
 		return err_set(err, r, "reading the sessions: %s", err_text(r));
-	while ((r = state_iter_next(it, &key, &value)) == 1)
-		session_seen(m, get_be64(key.data + 1));
+	while ((r = state_iter_next(it, &key, &value)) == 1) {
+		struct cursor c = cursor_slice(value);
+		struct row_session row;
+		if (row_session_get(&c, &row) == 0 && !row.closing)
+			session_enter(m, get_be64(key.data + 1), row.cached, old);
+		else
+			session_seen(m, get_be64(key.data + 1));
+	}
 	state_iter_close(it);
 	return r < 0 ? err_set(err, r, "reading the sessions: %s", err_text(r)) : 0;
 }
@@ -70,7 +102,7 @@ static void close_done(struct master *m, void *arg, struct apply_result *result)
 	session_forget(m, session);
 }
 
-void session_close(struct master *m, uint64_t session)
+void session_close(struct master *m, uint64_t session, bool clean)
 {
 	struct cmd_session_close cmd = {.session = session};
 	struct session_clock *s = session_find(m, session);
@@ -79,6 +111,7 @@ void session_close(struct master *m, uint64_t session)
 		return;
 	if (s)
 		s->closing = true;
+	lease_session_end(&m->leases, session, clean, clock_ms());
 	master_propose(m, CMD_NUMBER_SESSION_CLOSE, &cmd, close_done, (void *)(uintptr_t)session);
 }
 
@@ -91,7 +124,7 @@ void session_tick(struct master *m)
 		if (!s->closing && now - s->seen_ms > m->o.session_ttl_ms) {
 			log_warn("session %llx: nothing heard for %lld ms, closed",
 				 (unsigned long long)s->session, (long long)(now - s->seen_ms));
-			session_close(m, s->session);
+			session_close(m, s->session, false);
 		}
 	}
 }
@@ -104,4 +137,5 @@ void session_free_all(struct master *m)
 		HASH_DEL(m->sessions, s);
 		free(s);
 	}
+	lease_free(&m->leases);
 }

@@ -48,8 +48,8 @@ int store_collect(struct store *s, struct err *err);
 
 /* The index up to which the database is durable. Any thread. */
 uint64_t store_durable(struct store *s);
-/* Waits until that is at least `index`: 0, or ERR_SHUTDOWN / ERR_IO when it never will be. Never
- * on the loop thread. */
+/* Waits until that is at least `index`: 0, or ERR_SHUTDOWN / ERR_IO when it never will be. On
+ * the loop thread only in batch_all. */
 int store_wait_durable(struct store *s, uint64_t index);
 
 #endif

@@ -53,7 +53,7 @@ run_cluster() {
 
 # Seeds from SEED on; each is one history.
 run_sim() {
-	SEEDS=${SEEDS:-2500} timeout 900 "$dir/tests/sim" >"$out" 2>&1
+	SEEDS=${SEEDS:-1500} timeout 900 "$dir/tests/sim" >"$out" 2>&1
 	local r=$?
 	tail -25 "$out"
 	if [ $r = 0 ]; then note sim 1 0; else note sim 0 1; fi

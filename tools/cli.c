@@ -11,11 +11,11 @@
 #include "common/cluster.h"
 #include "tools/text.h"
 
-enum { OPTIONS_MAX = 24, OPT_MASTER = 1000, OPT_KEY_FILE, OPT_JSON, OPT_QUIET };
+enum { OPTIONS_MAX = 24, OPT_MASTER = 1000, OPT_CREDENTIALS, OPT_JSON, OPT_QUIET };
 
 static const struct option global_options[] = {
 	{"master", required_argument, NULL, OPT_MASTER},
-	{"key-file", required_argument, NULL, OPT_KEY_FILE},
+	{"credentials", required_argument, NULL, OPT_CREDENTIALS},
 	{"json", no_argument, NULL, OPT_JSON},
 	{"quiet", no_argument, NULL, OPT_QUIET},
 };
@@ -24,7 +24,7 @@ static bool global_option(struct cli *cli, int option)
 {
 	switch (option) {
 	case OPT_MASTER: cli->master = optarg; return true;
-	case OPT_KEY_FILE: cli->key_file = optarg; return true;
+	case OPT_CREDENTIALS: cli->credentials = optarg; return true;
 	case OPT_JSON: cli->json = true; return true;
 	case OPT_QUIET: cli->quiet = true; return true;
 	default: return false;
@@ -60,11 +60,12 @@ int cli_connect(struct cli *cli)
 	char reason[512] = "";
 	int r;
 
-	if (cluster_find("cairn", cli->master, cli->key_file, &cluster, &err) < 0) {
+	if (cluster_find("cairn", cli->master, cli->credentials, &cluster, &err) < 0) {
 		fprintf(stderr, "cairn: %s\n", err_message(&err));
 		return CLI_FAILED;
 	}
-	struct cairn_options options = {.masters = cluster.masters, .key_file = cluster.key_file,
+	struct cairn_options options = {.masters = cluster.masters, .credentials = cluster.credentials,
+					.allow_plaintext = cluster.allow_plaintext,
 					.timeout_ms = cluster.timeout_ms,
 					.readahead_bytes = cluster.readahead_bytes};
 	r = cairn_connect(&options, &cli->fs, reason, sizeof(reason));
@@ -106,9 +107,9 @@ void cli_complain(struct cli *cli, const char *path, const char *fmt, ...)
 
 const char *cli_reason(int r)
 {
-	/* For ordinary answers the system's words; for others libcairn knows which server. */
+	/* For ordinary answers the system's words; for others libcairn knows which server, or why. */
 	switch (-r) {
-	case EIO: case ESTALE: case ETIMEDOUT: case EPROTO: case EPROTONOSUPPORT:
+	case EIO: case ESTALE: case ETIMEDOUT: case EPROTO: case EPROTONOSUPPORT: case EBUSY:
 		return cairn_error();
 	default:
 		return strerror(-r);

@@ -15,7 +15,7 @@ struct command;
 
 struct cli {
 	const struct command *command; /* the one that runs */
-	const char *master, *key_file; /* as given, or NULL */
+	const char *master, *credentials; /* as given, or NULL */
 	bool json, quiet;
 	struct cairn *fs;	/* after cli_connect; closed by main */
 	atomic_uint failures;	/* complaints so far */
@@ -68,9 +68,14 @@ int cmd_du(struct cli *cli, int argc, char **argv);
 int cmd_df(struct cli *cli, int argc, char **argv);
 int cmd_status(struct cli *cli, int argc, char **argv);
 int cmd_drain(struct cli *cli, int argc, char **argv);
+int cmd_remove(struct cli *cli, int argc, char **argv);
 int cmd_backup(struct cli *cli, int argc, char **argv);
 int cmd_hold(struct cli *cli, int argc, char **argv);
 int cmd_fsck(struct cli *cli, int argc, char **argv);
+int cmd_quota(struct cli *cli, int argc, char **argv);
+int cmd_locks(struct cli *cli, int argc, char **argv);
+int cmd_ca(struct cli *cli, int argc, char **argv);
+extern const char ca_usage[];
 int cmd_local(struct cli *cli, int argc, char **argv);
 
 #endif

@@ -1,4 +1,5 @@
-/* cairn status: how the cluster and its servers are. cairn drain: emptying one of them. */
+/* cairn status: how the cluster and its servers are. cairn drain: emptying one of them.
+ * cairn remove: taking it off the list. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,13 +50,14 @@ static json_t *status_json(const struct cairn_status *s)
 		json_array_append_new(servers, server_json(&s->servers[i]));
 	for (size_t i = 0; i < COPIES; i++)
 		json_array_append_new(queue, json_integer((json_int_t)s->queue[i]));
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:i, s:o, s:o, "
-			 "s:o}", "cluster", s->cluster, "applied", (json_int_t)s->applied,
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:i, s:b, s:i, s:i, s:o, "
+			 "s:o, s:o}", "cluster", s->cluster, "applied", (json_int_t)s->applied,
 			 "durable", (json_int_t)s->durable, "inodes", (json_int_t)s->inodes,
 			 "chunks", (json_int_t)s->chunks, "chunks_under_goal",
 			 (json_int_t)s->chunks_under_goal, "chunks_pending",
 			 (json_int_t)s->chunks_pending, "garbage", (json_int_t)s->garbage,
-			 "sessions", (int)s->sessions, "held", s->held, "repairs",
+			 "sessions", (int)s->sessions, "leases", (json_int_t)s->leases,
+			 "links", (int)s->links, "held", s->held, "repairs",
 			 (int)s->repairs, "moves", (int)s->moves, "queue", queue, "compare",
 			 progress_json(&s->compare), "servers", servers);
 }
@@ -74,15 +76,18 @@ static void repair_print(const struct cairn_status *s)
 	putchar('\n');
 }
 
-/* "replicas compared: 12 of 400, 0 bad, last round ended ..." */
-static void progress_print(const char *what, const struct cairn_progress *p)
+/* "Scrubbing: 12 of 400 chunks read in this round, 0 bad, last round ended ..." */
+static void progress_print(const char *what, const char *done, const struct cairn_progress *p)
 {
 	char time[TEXT_TIME_BYTES];
 
-	printf("%s: %llu of %llu, %llu bad", what, (unsigned long long)p->checked,
-	       (unsigned long long)p->total, (unsigned long long)p->bad);
+	printf("%s: %llu of %llu chunks %s in this round, %llu bad", what,
+	       (unsigned long long)p->checked, (unsigned long long)p->total, done,
+	       (unsigned long long)p->bad);
 	if (p->rounds)
 		printf(", last round ended %s", text_time(p->ended, time));
+	else
+		printf(", no round ended yet");
 }
 
 static void server_print(const struct cairn_server_info *v)
@@ -99,7 +104,7 @@ static void server_print(const struct cairn_server_info *v)
 	if (v->draining)
 		printf(", draining: %llu chunks left", (unsigned long long)v->members);
 	if (v->scrub.total || v->scrub.rounds)
-		progress_print(", scrubbed", &v->scrub);
+		progress_print(", scrubbing", "read", &v->scrub);
 	putchar('\n');
 }
 
@@ -107,6 +112,8 @@ static void status_print(const struct cairn_status *s)
 {
 	printf("Cluster %s: %llu inodes, %llu chunks, %u sessions\n", s->cluster,
 	       (unsigned long long)s->inodes, (unsigned long long)s->chunks, s->sessions);
+	printf("Leases: %llu; clients that cache: %u\n", (unsigned long long)s->leases,
+	       s->links);
 	printf("Log applied to %llu, durable in the state to %llu\n",
 	       (unsigned long long)s->applied, (unsigned long long)s->durable);
 	printf("Chunks below their goal: %llu; being changed: %llu; to be deleted: %llu\n",
@@ -114,7 +121,7 @@ static void status_print(const struct cairn_status *s)
 	       (unsigned long long)s->garbage);
 	repair_print(s);
 	if (s->compare.total || s->compare.rounds) {
-		progress_print("Chunks whose replicas were compared", &s->compare);
+		progress_print("Comparing replicas", "compared", &s->compare);
 		putchar('\n');
 	}
 	if (s->held)
@@ -252,4 +259,22 @@ int cmd_drain(struct cli *cli, int argc, char **argv)
 		return CLI_FAILED;
 	drain_print(cli, &server);
 	return cli_status(cli);
+}
+
+/* ---- remove ---- */
+
+int cmd_remove(struct cli *cli, int argc, char **argv)
+{
+	static const struct option longs[] = {{NULL, 0, NULL, 0}};
+	struct cairn_server_info server;
+	int r;
+
+	if (cli_option(cli, argc, argv, "", longs) != -1 || optind != argc - 1)
+		return cli_usage(cli);
+	if (cli_connect(cli) != CLI_OK || look_at(cli, argv[optind], &server) != CLI_OK)
+		return CLI_FAILED;
+	r = cairn_server_remove(cli->fs, server.id);
+	if (r < 0)
+		cli_complain_remote(cli, argv[optind], r);
+	return r < 0 ? CLI_FAILED : CLI_OK;
 }

@@ -191,9 +191,37 @@ static void job_begin(struct copy_queue *q, struct job *job)
 	pthread_mutex_unlock(&q->lock);
 }
 
-static void job_copy_range(struct copy_queue *q, struct job *job, uint64_t range, void *buf)
+/* The next bytes: a count, 0 at the source's end, negative when the job has failed. */
+static ssize_t job_copy_piece(struct copy_queue *q, struct job *job, uint64_t at, uint64_t end,
+			      void *buf)
 {
 	const struct side *from = q->request->from, *to = q->request->to;
+	size_t want = end - at < PIECE_BYTES ? (size_t)(end - at) : PIECE_BYTES;
+	ssize_t n;
+	int r;
+
+	if (to->fs && to->fs == from->fs && to->copy) {
+		n = to->copy(to, job->in, at, job->out, at, (size_t)(end - at));
+		if (n < 0)
+			job_fail(q, job, "cannot copy at %llu: %s", (unsigned long long)at,
+				 side_reason(to, (int)n));
+		return n;
+	}
+	n = from->pread(from, job->in, buf, want, at);
+	if (n < 0)
+		job_fail(q, job, "cannot read at %llu: %s", (unsigned long long)at,
+			 side_reason(from, (int)n));
+	if (n <= 0)
+		return n;
+	r = to->pwrite(to, job->out, buf, (size_t)n, at);
+	if (r < 0)
+		job_fail(q, job, "cannot write %s at %llu: %s", job->dst, (unsigned long long)at,
+			 side_reason(to, r));
+	return r < 0 ? r : n;
+}
+
+static void job_copy_range(struct copy_queue *q, struct job *job, uint64_t range, void *buf)
+{
 	uint64_t at = range * RANGE_BYTES, end = at + RANGE_BYTES;
 	uint64_t size = (uint64_t)job->st.st_size;
 
@@ -203,22 +231,11 @@ static void job_copy_range(struct copy_queue *q, struct job *job, uint64_t range
 	else if (end > size)
 		end = size;
 	while (at < end && !job_failed(q, job) && !copy_stopped()) {
-		size_t want = end - at < PIECE_BYTES ? (size_t)(end - at) : PIECE_BYTES;
-		ssize_t n = from->pread(from, job->in, buf, want, at);
-		int r;
-		if (n < 0) {
-			job_fail(q, job, "cannot read at %llu: %s", (unsigned long long)at,
-				 side_reason(from, (int)n));
+		ssize_t n = job_copy_piece(q, job, at, end, buf);
+		if (n < 0)
 			return;
-		}
 		if (n == 0)
 			break;
-		r = to->pwrite(to, job->out, buf, (size_t)n, at);
-		if (r < 0) {
-			job_fail(q, job, "cannot write %s at %llu: %s", job->dst,
-				 (unsigned long long)at, side_reason(to, r));
-			return;
-		}
 		at += (uint64_t)n;
 		atomic_fetch_add(&q->progress->bytes_done, (uint64_t)n);
 	}

@@ -6,16 +6,17 @@
 
 static const char local_usage[] =
 	"usage: cairn local up DIR [--chunkservers N] [--replicas N] [--masters N] [--mount MNT]\n"
-	"                  [--master-flag=FLAG]... [--chunkserver-flag=FLAG]...\n"
+	"                  [--plain] [--master-flag=FLAG]... [--chunkserver-flag=FLAG]...\n"
 	"                  [--mount-option=OPT]...\n"
 	"       cairn local down DIR\n"
 	"       cairn local status DIR [--json]   (exit status 3: something is down)\n"
 	"       cairn local env DIR\n"
+	"Connections are TLS, with an authority made in DIR/ca; --plain: a shared key, unencrypted.\n"
 	"\"{dir}\" in a FLAG is the directory of the server that gets it.\n";
 
 enum {
 	OPT_CHUNKSERVERS = 1, OPT_REPLICAS, OPT_MASTERS, OPT_MOUNT, OPT_MASTER_FLAG,
-	OPT_CHUNKSERVER_FLAG, OPT_MOUNT_OPTION,
+	OPT_CHUNKSERVER_FLAG, OPT_MOUNT_OPTION, OPT_PLAIN,
 };
 
 static const struct option up_longs[] = {
@@ -25,6 +26,7 @@ static const struct option up_longs[] = {
 	{"mount", required_argument, NULL, OPT_MOUNT},
 	{"master-flag", required_argument, NULL, OPT_MASTER_FLAG},
 	{"chunkserver-flag", required_argument, NULL, OPT_CHUNKSERVER_FLAG},
+	{"plain", no_argument, NULL, OPT_PLAIN},
 	{"mount-option", required_argument, NULL, OPT_MOUNT_OPTION},
 	{NULL, 0, NULL, 0},
 };
@@ -69,6 +71,9 @@ static bool up_option(struct cli *cli, int option, struct local_up_options *o)
 		if (strcmp(optarg, "1") != 0)
 			cli_complain(cli, "--masters", "more than one master is not supported yet");
 		return strcmp(optarg, "1") == 0;
+	case OPT_PLAIN:
+		o->plain = true;
+		return true;
 	case OPT_MOUNT:
 		o->mount = optarg;
 		return true;

@@ -1,7 +1,9 @@
 /* `cairn local`: a whole cluster on this machine, under one directory:
  *
  *     DIR/cluster.json   what it consists of (this header's struct local)
- *     DIR/key            the cluster's shared key
+ *     DIR/ca/            the cluster's authority (tools/ca.h)
+ *     DIR/tls/NAME/      the credentials of each part, of `admin` for the CLI
+ *     DIR/key            with --plain, instead of these two: the shared key
  *     DIR/master-1/      the master's data; DIR/chunkserver-N/ the chunkservers'
  *     DIR/log/NAME.log   what each part says
  *     DIR/run/NAME.pid   its process, when it was started
@@ -40,6 +42,7 @@ struct local_flags {
 struct local {
 	char *dir; /* absolute; heap */
 	int n_chunkservers, replicas;
+	bool plain; /* transport */
 	char master_addr[LOCAL_ADDR_BYTES]; /* "": not chosen yet */
 	char chunkserver_addr[LOCAL_CHUNKSERVERS_MAX][LOCAL_ADDR_BYTES];
 	char *mount; /* absolute; heap; NULL: none */
@@ -77,6 +80,14 @@ void local_part_release(struct local_part *p);
 /* DIR/SUB or DIR/SUB/NAMEsuffix; heap, NULL when out of memory. */
 char *local_path(const struct local *l, const char *sub, const char *name, const char *suffix);
 
+/* The credentials of the part of that name, or of "admin"; heap, NULL when out of memory. */
+char *local_credentials(const struct local *l, const char *name);
+
+/* ---- local_cred.c ---- */
+
+/* Makes what is missing of the authority and the credentials of the parts, and renews what ends soon. */
+int local_make_credentials(const struct local *l, struct err *err);
+
 /* ---- local_proc.c ---- */
 
 /* The part's process when it runs, else 0. */
@@ -100,6 +111,7 @@ int local_unmount(const char *mountpoint, struct err *err);
 
 struct local_up_options {
 	int chunkservers, replicas; /* 0: not given */
+	bool plain;
 	const char *mount;	    /* NULL: not given */
 	struct local_flags master_flags, chunkserver_flags, mount_options;
 };

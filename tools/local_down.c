@@ -139,18 +139,18 @@ int local_status(struct cli *cli, const char *dir)
 int local_env(struct cli *cli, const char *dir)
 {
 	_cleanup_buf_ struct buf text = {0};
-	_cleanup_free_ char *key = NULL;
+	_cleanup_free_ char *credentials = NULL;
 	struct local l;
 
 	if (load(cli, dir, &l) < 0)
 		return CLI_FAILED;
-	key = local_path(&l, "key", NULL, NULL);
+	credentials = local_credentials(&l, "admin");
 	buf_printf(&text, "export CAIRN_MASTER=");
 	text_shell_quote(&text, l.master_addr);
-	buf_printf(&text, " CAIRN_KEY_FILE=");
-	text_shell_quote(&text, key ? key : "");
+	buf_printf(&text, " CAIRN_CREDENTIALS=");
+	text_shell_quote(&text, credentials ? credentials : "");
 	local_release(&l);
-	if (!key || buf_status(&text) < 0)
+	if (!credentials || buf_status(&text) < 0)
 		cli_complain(cli, dir, "out of memory");
 	else
 		puts(buf_str(&text));

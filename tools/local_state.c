@@ -65,8 +65,8 @@ char *local_encode(const struct local *l)
 
 	for (int i = 0; i < l->n_chunkservers; i++)
 		json_array_append_new(servers, json_string(l->chunkserver_addr[i]));
-	o = json_pack("{s:i, s:i, s:s, s:o, s:o, s:o, s:o}", "version", STATE_VERSION, "replicas",
-		      l->replicas, "master", l->master_addr, "chunkservers", servers,
+	o = json_pack("{s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:o}", "version", STATE_VERSION,
+		      "replicas", l->replicas, "transport", l->plain ? "plain" : "tls", "master", l->master_addr, "chunkservers", servers,
 		      "master_flags", flags_json(&l->master_flags), "chunkserver_flags",
 		      flags_json(&l->chunkserver_flags), "mount_options",
 		      flags_json(&l->mount_options));
@@ -91,14 +91,15 @@ static int addr_decode(const char *text, char *ret)
 static int decode_object(json_t *o, struct local *ret)
 {
 	json_t *servers, *master_flags, *chunkserver_flags, *mount_options, *server;
-	const char *master, *mount = NULL;
+	/* Clusters made before there was a choice are plain. */
+	const char *master, *mount = NULL, *transport = "plain";
 	int version;
 	size_t i;
 
-	if (json_unpack(o, "{s:i, s:i, s:s, s:o, s:o, s:o, s:o, s?s}", "version", &version,
+	if (json_unpack(o, "{s:i, s:i, s:s, s:o, s:o, s:o, s:o, s?s, s?s}", "version", &version,
 			"replicas", &ret->replicas, "master", &master, "chunkservers", &servers,
 			"master_flags", &master_flags, "chunkserver_flags", &chunkserver_flags,
-			"mount_options", &mount_options, "mount", &mount) < 0)
+			"mount_options", &mount_options, "mount", &mount, "transport", &transport) < 0)
 		return ERR_CONFIG;
 	if (version != STATE_VERSION)
 		return ERR_VERSION;
@@ -112,6 +113,9 @@ static int decode_object(json_t *o, struct local *ret)
 			return ERR_CONFIG;
 	}
 	ret->n_chunkservers = (int)json_array_size(servers);
+	ret->plain = strcmp(transport, "plain") == 0;
+	if (!ret->plain && strcmp(transport, "tls") != 0)
+		return ERR_CONFIG;
 	if (mount && !(ret->mount = strdup(mount)))
 		return ERR_NOMEM;
 	if (flags_decode(master_flags, &ret->master_flags) < 0 ||
@@ -284,4 +288,9 @@ char *local_path(const struct local *l, const char *sub, const char *name, const
 		     suffix ? suffix : "") < 0)
 		return NULL;
 	return path;
+}
+
+char *local_credentials(const struct local *l, const char *name)
+{
+	return l->plain ? local_path(l, "key", NULL, NULL) : local_path(l, "tls", name, NULL);
 }

@@ -12,7 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/auth.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "tools/local.h"
@@ -160,6 +159,10 @@ static int merge(struct local *l, const struct local_up_options *o, struct err *
 	if (servers < l->n_chunkservers)
 		return err_set(err, ERR_INVAL, "there are %d chunkservers already: they cannot be "
 			       "made fewer", l->n_chunkservers);
+	if (fresh)
+		l->plain = o->plain;
+	else if (o->plain && !l->plain)
+		return err_set(err, ERR_INVAL, "--plain: this cluster was made with certificates");
 	l->n_chunkservers = servers;
 	if (o->replicas)
 		l->replicas = o->replicas;
@@ -188,17 +191,10 @@ static int make_dir(const struct local *l, const char *name, struct err *err)
 
 static int make_files(struct up *u, struct err *err)
 {
-	_cleanup_free_ char *key = local_path(&u->l, "key", NULL, NULL);
-	int r;
+	int r = local_make_credentials(&u->l, err);
 
-	if (!key)
-		return err_set(err, ERR_NOMEM, "out of memory");
-	if (access(key, F_OK) < 0) {
-		r = auth_key_create(key, err);
-		if (r < 0)
-			return r;
-	}
-	r = make_dir(&u->l, "log", err);
+	if (r == 0)
+		r = make_dir(&u->l, "log", err);
 	if (r == 0)
 		r = make_dir(&u->l, "run", err);
 	for (int i = 0; r == 0 && i < u->n_parts; i++)
@@ -295,14 +291,22 @@ static void flag_arg(struct args *a, const char *flag, const char *dir)
 /* A path stands alone as an argument: local_pid looks for it. */
 static void part_args(const struct local *l, const struct local_part *p, struct args *a)
 {
+	_cleanup_free_ char *credentials = local_credentials(l, p->name);
 	const struct local_flags *flags;
 
+	if (!credentials) {
+		a->failed = true;
+		return;
+	}
 	if (p->kind == LOCAL_MOUNT) {
 		program_arg(a, "cairn-mount");
 		arg(a, "%s", l->master_addr);
 		arg(a, "%s", p->dir);
 		arg(a, "-f");
-		arg(a, "-okey_file=%s/key", l->dir);
+		arg(a, "-ocredentials=%s", credentials);
+		/* As a disk that root mounts: for all users, with set-id programs and devices. */
+		if (geteuid() == 0)
+			arg(a, "-oallow_other,suid,dev");
 		for (size_t i = 0; i < l->mount_options.n; i++)
 			arg(a, "-o%s", l->mount_options.items[i]);
 		return;
@@ -323,7 +327,7 @@ static void part_args(const struct local *l, const struct local_part *p, struct 
 		flags = &l->chunkserver_flags;
 	}
 	arg(a, "--listen=%s", p->addr);
-	arg(a, "--key-file=%s/key", l->dir);
+	arg(a, "--credentials=%s", credentials);
 	arg(a, "--name=%s", p->name);
 	for (size_t i = 0; i < flags->n; i++)
 		flag_arg(a, flags->items[i], p->dir);
@@ -400,13 +404,13 @@ static int first_missing(struct up *u)
 
 static int wait_master(struct up *u, struct err *err)
 {
-	_cleanup_free_ char *key = local_path(&u->l, "key", NULL, NULL);
-	struct cairn_options options = {.masters = u->l.master_addr, .key_file = key,
+	_cleanup_free_ char *credentials = local_credentials(&u->l, "admin");
+	struct cairn_options options = {.masters = u->l.master_addr, .credentials = credentials,
 					.name = "cairn local", .timeout_ms = CONNECT_MS * 5,
 					.connect_ms = CONNECT_MS};
 	char reason[ERR_TEXT_MAX] = "out of memory";
 
-	while (key && cairn_connect(&options, &u->cli->fs, reason, sizeof(reason)) < 0) {
+	while (credentials && cairn_connect(&options, &u->cli->fs, reason, sizeof(reason)) < 0) {
 		int r = check_alive(u, err);
 		if (r < 0)
 			return r;
@@ -417,7 +421,7 @@ static int wait_master(struct up *u, struct err *err)
 		}
 		pause_short();
 	}
-	return key ? 0 : err_set(err, ERR_NOMEM, "%s", reason);
+	return credentials ? 0 : err_set(err, ERR_NOMEM, "%s", reason);
 }
 
 static int wait_chunkservers(struct up *u, struct err *err)
@@ -487,9 +491,10 @@ static void print_summary(const struct up *u)
 	_cleanup_buf_ struct buf dir = {0};
 
 	text_shell_quote(&dir, u->l.dir);
-	printf("Cluster in %s: master %s, %d chunkserver%s, %d cop%s of each chunk.\n", u->l.dir,
+	printf("Cluster in %s: master %s, %d chunkserver%s, %d cop%s of each chunk, %s.\n", u->l.dir,
 	       u->l.master_addr, u->l.n_chunkservers, u->l.n_chunkservers == 1 ? "" : "s",
-	       u->l.replicas, u->l.replicas == 1 ? "y" : "ies");
+	       u->l.replicas, u->l.replicas == 1 ? "y" : "ies",
+	       u->l.plain ? "a shared key (plain)" : "TLS");
 	if (u->l.mount)
 		printf("Mounted on %s.\n", u->l.mount);
 	printf("To use the CLI:  eval \"$(cairn local env %s)\"; cairn ls /\n"

@@ -38,6 +38,10 @@ struct side {
 			 uint64_t offset); /* fewer than asked only at the end */
 	int (*pwrite)(const struct side *s, struct side_file *f, const void *buf, size_t bytes,
 		      uint64_t offset);
+	/* Between two files of this side, without carrying the bytes: a count, fewer only at the end or
+	 * when it takes long. NULL: cannot be done. */
+	ssize_t (*copy)(const struct side *s, struct side_file *in, uint64_t from,
+			struct side_file *out, uint64_t to, size_t bytes);
 	/* Makes the bytes durable, then sets mode and times as st has them. */
 	int (*finish)(const struct side *s, struct side_file *f, const struct stat *st);
 	int (*close)(const struct side *s, struct side_file *f);

@@ -136,6 +136,12 @@ static int remote_pwrite(const struct side *s, struct side_file *f, const void *
 	return n < 0 ? (int)n : 0;
 }
 
+static ssize_t remote_copy(const struct side *s, struct side_file *in, uint64_t from,
+			   struct side_file *out, uint64_t to, size_t bytes)
+{
+	return cairn_copy_range(file_of(in), from, file_of(out), to, bytes);
+}
+
 static int remote_finish(const struct side *s, struct side_file *f, const struct stat *st)
 {
 	int r = cairn_fsync(file_of(f));
@@ -164,7 +170,7 @@ void side_init_remote(struct side *s, struct cairn *fs)
 		.mkdir = remote_mkdir, .symlink = remote_symlink, .mknod = remote_mknod,
 		.rename = remote_rename, .unlink = remote_unlink, .set_meta = remote_set_meta,
 		.open = remote_open, .create = remote_create, .fstat = remote_fstat,
-		.pread = remote_pread, .pwrite = remote_pwrite, .finish = remote_finish,
+		.pread = remote_pread, .pwrite = remote_pwrite, .copy = remote_copy, .finish = remote_finish,
 		.close = remote_close, .lost = remote_lost,
 	};
 }

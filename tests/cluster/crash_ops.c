@@ -97,7 +97,7 @@ static int look(void *arg, const char *name, uint64_t cookie, const struct cairn
 int main(int argc, char **argv)
 {
 	struct cairn_options options = {.masters = getenv("CAIRN_MASTER"),
-					.key_file = getenv("CAIRN_KEY_FILE"),
+					.credentials = getenv("CAIRN_CREDENTIALS"),
 					.name = "crash_ops", .timeout_ms = 60000};
 	struct cairn_attr attr;
 	uint64_t parent, total = 0;

@@ -57,7 +57,7 @@ static uint32_t draw(uint32_t n)
 static struct cairn *session(void)
 {
 	struct cairn_options o = {.masters = getenv("CAIRN_MASTER"),
-				  .key_file = getenv("CAIRN_KEY_FILE")};
+				  .credentials = getenv("CAIRN_CREDENTIALS")};
 	struct cairn *fs;
 	char text[256] = "";
 
@@ -251,7 +251,7 @@ int main(int argc, char **argv)
 	unsigned rounds, done;
 	int failed = 0;
 
-	if (argc != 4 || !getenv("CAIRN_MASTER") || !getenv("CAIRN_KEY_FILE"))
+	if (argc != 4 || !getenv("CAIRN_MASTER") || !getenv("CAIRN_CREDENTIALS"))
 		return 2;
 	rounds = (unsigned)atoi(argv[2]);
 	random_state = strtoull(argv[3], NULL, 0) * 0x9e3779b97f4a7c15ULL | 1;

@@ -1,4 +1,4 @@
-/* raw_port read|write ADDR KEY_FILE CHUNK VERSION [CHUNK_BITS]: one request to a data port, as a
+/* raw_port read|write ADDR CREDENTIALS CHUNK VERSION [CHUNK_BITS]: one request to a data port, as a
  * client sends it that has asked the master long ago. Prints the outcome's name, "OK" for success. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,17 +42,16 @@ static int call(struct conn *c, char **argv, struct err *err)
 
 int main(int argc, char **argv)
 {
-	struct auth_key key;
+	struct cred cred;
 	struct err err = {0};
 	struct conn *c = NULL;
 	int r;
 
 	if (argc < 6)
 		return 2;
-	r = auth_key_load(argv[3], &key, &err);
+	r = cred_load(&cred, argv[3], NULL, CRED_ROLES_CLIENT, "test", &err);
 	if (r == 0)
-		r = conn_dial(argv[2], &key, ROLE_CLIENT, "raw_port", deadline_in(WAIT_MS), &c,
-			      &err);
+		r = conn_dial(argv[2], &cred, ROLE_CHUNKSERVER, deadline_in(WAIT_MS), &c, &err);
 	if (r == 0)
 		r = call(c, argv, &err);
 	puts(r == 0 ? "OK" : err_name(r));

@@ -18,7 +18,7 @@
 
 enum { RENAMES = 64, ROOT = 1 };
 
-static struct auth_key key;
+static struct cred cred;
 
 static void die(const char *what, const struct err *err)
 {
@@ -33,7 +33,7 @@ static struct conn *dial(void)
 	int64_t deadline = deadline_in(30000);
 
 	for (;;) {
-		int r = conn_dial(getenv("CAIRN_MASTER"), &key, ROLE_CLIENT, "retry",
+		int r = conn_dial(getenv("CAIRN_MASTER"), &cred, ROLE_MASTER,
 				  deadline_in(2000), &c, &err);
 		if (r == 0)
 			return c;
@@ -148,9 +148,9 @@ int main(int argc, char **argv)
 {
 	struct err err = {0};
 
-	if (argc != 3 || !getenv("CAIRN_MASTER") || !getenv("CAIRN_KEY_FILE"))
+	if (argc != 3 || !getenv("CAIRN_MASTER") || !getenv("CAIRN_CREDENTIALS"))
 		return 2;
-	if (auth_key_load(getenv("CAIRN_KEY_FILE"), &key, &err) < 0)
+	if (cred_load(&cred, getenv("CAIRN_CREDENTIALS"), NULL, CRED_ROLES_CLIENT, "test", &err) < 0)
 		die("key", &err);
 	return argv[1][0] == 'p' ? prepare(argv[2]) : again(argv[2]);
 }

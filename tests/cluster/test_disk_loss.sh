@@ -19,7 +19,7 @@ done
 # it is a member of every chunk.
 start_server() {
 	cairn-chunkserver --data="$WORK/d1/data,$WORK/d2/data" --master="$CAIRN_MASTER" \
-		--key-file="$CAIRN_KEY_FILE" --listen=127.0.0.1:0 --name=two-disks --host=two-disks \
+		--credentials="$(credentials chunkserver-1)" --listen=127.0.0.1:0 --name=two-disks --host=two-disks \
 		--reserve=1M >>"$CLUSTER/log/two-disks.log" 2>&1 &
 	SERVER=$!
 	BACKGROUND+=($SERVER)

@@ -7,8 +7,7 @@
 NET=cn$$                # prefix of all names here
 declare -A ADDR=([master-1]=10.99.0.1 [chunkserver-1]=10.99.0.11 [chunkserver-2]=10.99.0.12
 	[chunkserver-3]=10.99.0.13 [chunkserver-4]=10.99.0.14 [client]=10.99.0.21)
-KEY=$WORK/key
-export CAIRN_MASTER=10.99.0.1:7400 CAIRN_KEY_FILE=$KEY
+export CAIRN_MASTER=10.99.0.1:7400 CAIRN_CREDENTIALS=$WORK/tls/admin
 declare -A PID
 
 inside() { # PART COMMAND...: in its network
@@ -58,15 +57,15 @@ start() { # PART
 	mkdir -p "$dir"
 	case $1 in
 	master-1)
-		exec_inside master-1 cairn-master --data-dir "$dir" --listen "$CAIRN_MASTER" --key-file "$KEY" \
+		exec_inside master-1 cairn-master --data-dir "$dir" --listen "$CAIRN_MASTER" --credentials "$WORK/tls/$1" \
 			--name master-1 --heartbeat 300ms --dead-after 2s --repair-delay 1s \
 			--session-ttl 10s 2>>"$WORK/$1.log" & ;;
 	chunkserver-*)
 		exec_inside "$1" cairn-chunkserver --data "$dir" --listen "${ADDR[$1]}:7410" \
-			--master "$CAIRN_MASTER" --key-file "$KEY" --name "$1" --host "$1" \
+			--master "$CAIRN_MASTER" --credentials "$WORK/tls/$1" --name "$1" --host "$1" \
 			--sync-interval 1s --scrub-period 15s 2>>"$WORK/$1.log" & ;;
 	client)
-		exec_inside client cairn-mount "$CAIRN_MASTER" "$MNT" -f -o key_file="$KEY",timeout=$TIMEOUT_S \
+		exec_inside client cairn-mount "$CAIRN_MASTER" "$MNT" -f -o credentials="$WORK/tls/client",timeout=$TIMEOUT_S \
 			2>>"$WORK/$1.log" & ;;
 	esac
 	PID[$1]=$!
@@ -130,7 +129,17 @@ one_way() { # FROM TO WHAT [COMMAND that shows that it was noticed]
 	all_is_well "$3"
 }
 
-(umask 077; printf '%064d\n' 7 >"$KEY")
+certify() { # ROLE NAME [HOST]
+	cairn ca issue --ca "$WORK/ca" --role "$1" --name "$2" --out "$WORK/tls/$2" ${3:+--host "$3"}
+}
+mkdir "$WORK/tls"
+check "an authority, and certificates for those addresses" sh -c "cairn ca init --ca '$WORK/ca'"
+certify master master-1 "${ADDR[master-1]}" >/dev/null
+certify admin admin >/dev/null
+certify client client >/dev/null
+for part in "${SERVER_NAMES[@]}"; do
+	certify chunkserver "$part" "${ADDR[$part]}" >/dev/null
+done
 start master-1
 for part in "${SERVER_NAMES[@]}"; do
 	start "$part"

@@ -3,52 +3,20 @@
 # pulled (unsynced data and names are gone), at random moments, and exactly at a sync of the process
 # itself. The checker is at work. One server's power loses nothing at all; every server's at once
 # loses nothing that was fsynced, and no metadata.
+SEED=${SEED:-2026}
 . "$(dirname "$0")/../fault/lib.sh"
+. "$(dirname "$0")/../lib/power.sh"
 
 PARTS=(master-1 "${SERVER_NAMES[@]}")
 LOSSES=0
 
-plug_in() { # PART
-	mount -o loop "$WORK/$1.image" "$WORK/disk-$1"
-}
-make_disks() {
-	local part
-	[ "$(id -u)" = 0 ] || return
-	mkdir "$CLUSTER"
-	chmod 700 "$CLUSTER"
-	for part in "${PARTS[@]}"; do
-		truncate -s 400M "$WORK/$part.image"
-		mkdir "$WORK/disk-$part"
-		mkfs.ext4 -q "$WORK/$part.image" && plug_in "$part" 2>/dev/null || return
-		MOUNTS+=("$WORK/disk-$part")
-		mkdir "$WORK/disk-$part/data"
-		sync -f "$WORK/disk-$part"
-		ln -s "$WORK/disk-$part/data" "$CLUSTER/$part"
-	done
-}
-if ! make_disks; then
+if ! make_disks "${PARTS[@]}"; then
 	echo "# skipped: needs root and loop devices"
 	exit
 fi
 
-# The disks of these parts are shut down, what ran on them is killed.
-pull_plugs() { # PART...
-	local part
-	for part in "$@"; do
-		godown "$WORK/disk-$part"
-		LOSSES=$((LOSSES + 1))
-	done
-	for part in "$@"; do
-		kill -KILL "$(part_pid "$part")" 2>/dev/null
-	done
-}
 power_back() { # PART...
-	local part
-	for part in "$@"; do
-		wait_for 20 umount "$WORK/disk-$part"
-		plug_in "$part" || return
-	done
-	revive
+	plug_all_in "$@" && revive
 }
 is_off() { # PART: nothing can be written on its disk any more
 	! touch "$WORK/disk-$1/probe" 2>/dev/null
@@ -85,10 +53,12 @@ suite_start
 work_for 2
 
 pull_plugs master-1
+LOSSES=$((LOSSES + 1))
 all_is_well "the master's power" master-1
 work_for 1
 server=$(any_server)
 pull_plugs "$server"
+LOSSES=$((LOSSES + 1))
 all_is_well "one server's power" "$server"
 
 # The master, once applied, before and after LevelDB's own sync; a chunkserver at its syncs.
@@ -108,9 +78,14 @@ done
 # Everything at once, clients with it or left alone.
 for round in 1 2 3 4; do
 	work_for 2
-	[ $((round % 2)) = 0 ] || kill_part mount-1
+	with=
+	if [ $((round % 2)) = 1 ]; then
+		kill_part mount-1
+		with=" mount"
+	fi
 	pull_plugs "${PARTS[@]}"
-	ask power
+	LOSSES=$((LOSSES + ${#PARTS[@]}))
+	ask "power$with"
 	all_is_well "all power ($round)" "${PARTS[@]}"
 done
 echo "# $LOSSES plugs pulled; $ANSWER"

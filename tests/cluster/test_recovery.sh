@@ -81,7 +81,7 @@ kill_part master-1
 rm -rf "$DATA"
 all_chunk_files >"$WORK/files-before"
 addr=$(cairn local status "$CLUSTER" | sed -n 's/^master-1 .*addr=\([^ ]*\).*/\1/p')
-cairn-master --data-dir "$WORK/other" --listen "$addr" --key-file "$CLUSTER/key" \
+cairn-master --data-dir "$WORK/other" --listen "$addr" --credentials "$(credentials master-1)" \
 	--replicas 2 --garbage-grace 0s --dead-after 2s >"$WORK/other.log" 2>&1 &
 other=$!
 BACKGROUND+=($other)

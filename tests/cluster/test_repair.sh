@@ -149,3 +149,21 @@ check "nothing is on the drained server" wait_for 60 all_copies_without "$draine
 check "nothing is left to do" wait_for 30 all_mended
 check "what was stored is the same" sh -c "
 	cmp '$WORK/big' '$MNT/big' && [ \"\$(cat '$MNT/many/another300')\" = 'another file 300' ]"
+
+# ---- it is taken off the list ----
+servers_listed() {
+	[ "$(cairn status --json | tr -d ' \n' | grep -o '"uuid":' | wc -l)" = "$1" ]
+}
+check "one that runs cannot be taken off the list" sh -c "
+	cairn remove $drained 2>&1 | grep 'is running'"
+kill_part chunkserver-1
+check "the drained one can" wait_for 20 cairn remove "$drained"
+check "it is not on the list any more" servers_listed 3
+check "and cannot be taken off it again" sh -c "! cairn remove $drained"
+lost=$(server_id chunkserver-3)
+kill_part chunkserver-3
+check "one that files have copies on cannot" wait_for 20 sh -c "
+	cairn remove $lost 2>&1 | grep 'is a member'"
+cluster_up $CLOCKS
+check "one that comes back all the same is new" wait_for 30 servers_up 4
+check "what was stored is the same" cmp "$WORK/big" "$MNT/big"

@@ -3,9 +3,6 @@
 # closed, when the mount ends, and when a mount that was killed has not been heard of for session_ttl.
 . "$(dirname "$0")/../lib/cluster.sh"
 
-SECOND=$WORK/second
-MOUNTS+=("$SECOND")
-mkdir "$SECOND"
 cluster_up --chunkservers 3 --mount "$MNT" --master-flag=--session-ttl=3s \
 	--master-flag=--garbage-grace=1s
 
@@ -15,12 +12,6 @@ status_number() {
 all_reclaimed() { # no inode but the root, no chunk on any disk
 	[ "$(status_number inodes)" = 1 ] && [ "$(status_number chunks)" = 0 ] &&
 		[ -z "$(chunk_files chunkserver-1; chunk_files chunkserver-2; chunk_files chunkserver-3)" ]
-}
-second_mount() {
-	cairn-mount "$CAIRN_MASTER:/" "$SECOND" -f >"$WORK/second.log" 2>&1 &
-	second=$!
-	BACKGROUND+=("$second")
-	check "a second mount" wait_for 20 mountpoint -q "$SECOND"
 }
 # Opens SECOND/held, removes its name through the second mount; a process of its own keeps it open.
 hold() {
@@ -33,7 +24,7 @@ hold() {
 	check "it is there still" sh -c "[ $(status_number inodes) = 2 ] && [ $(status_number chunks) = 1 ]"
 }
 
-second_mount
+check "a second mount" second_mount
 hold
 kill "$holder"
 check "closed, it is reclaimed" wait_for 30 all_reclaimed
@@ -44,7 +35,7 @@ kill "$second"
 check "the mount ends" wait_for 20 sh -c "! mountpoint -q '$SECOND'"
 check "and what it held is reclaimed" wait_for 30 all_reclaimed
 
-second_mount
+check "a second mount" second_mount
 sessions=$(status_number sessions)
 hold
 kill -KILL "$second"

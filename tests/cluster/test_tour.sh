@@ -32,6 +32,22 @@ check "a sparse file reads as zeros" sh -c "
 	[ \$(stat -c %s '$MNT/sparse') = 200000001 ] &&
 	cmp -n 200000000 '$MNT/sparse' /dev/zero"
 
+all_commands_help() {
+	local command
+	cairn --help | awk '/^  [a-z]+ /{print $1}' >"$WORK/commands"
+	[ "$(wc -l <"$WORK/commands")" -ge 20 ] || return 1
+	while read -r command; do
+		cairn "$command" --help >"$WORK/help" 2>"$WORK/help.err" &&
+			grep -q "^usage: cairn $command" "$WORK/help" && [ ! -s "$WORK/help.err" ] ||
+			{ echo "$command"; return 1; }
+	done <"$WORK/commands"
+}
+check "every command tells its usage" all_commands_help
+check "an operand may look like that" sh -c "touch '$MNT/--help' && cairn ls -- /--help && cairn rm -- /--help"
+check "status says what its numbers count" sh -c "
+	cairn status | grep -E '^Leases: [0-9]+; clients that cache: 1$' &&
+	cairn status | grep -E '^Comparing replicas: [0-9]+ of [0-9]+ chunks compared in this round, 0 bad'"
+
 check "what the mount wrote the CLI reads" sh -c "cairn cat /big | cmp - '$WORK/big'"
 check "cairn get -r brings the tree back" sh -c "
 	mkdir '$WORK/got' && cairn get -r --quiet /linux '$WORK/got/' && diff -r $TREE '$WORK/got/linux'"

@@ -194,7 +194,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	o.masters = cluster.masters;
-	o.key_file = cluster.key_file;
+	o.credentials = cluster.credentials;
 	r = cairn_connect(&o, &fs, why, sizeof(why));
 	cluster_release(&cluster);
 	if (r < 0) {

@@ -95,14 +95,15 @@ strike_armed() { # KIND ROLE PART N POINT ACTION [KEY=VALUE...]
 	struck "$kind" "$role" "$(disarm "$part" "$slot")"
 }
 
-# What is said, by those who say it. CHUNK_PULL and CHUNK_DELETE are lost with their connection
-# only: on one that lives they may take long, so that their loss is noticed after ten minutes.
+# What is said, by those who say it.
 any_message() { # ROLE
 	case $1 in
 	master) pick "reply WROTE" "reply MAKE" "reply CHUNK_FOR_WRITE" "reply LOCATE" "reply RENAME" \
-		"reply SETATTR" "reply UNLINK" "request CHUNK_RAISE" "reply CS_HEARTBEAT" "reply CS_" ;;
+		"reply SETATTR" "reply UNLINK" "request CHUNK_RAISE" "request CHUNK_PULL" \
+		"request CHUNK_DELETE" "reply CS_HEARTBEAT" "reply CS_" ;;
 	chunkserver) pick "reply WRITE" "request WRITE" "request SYNC" "reply SYNC" "reply READ" \
-		"reply CHUNK_RAISE" "request CS_HEARTBEAT" "request CS_" "request CHUNK_FAULT" ;;
+		"reply CHUNK_RAISE" "reply CHUNK_PULL" "reply CHUNK_DELETE" "request CS_HEARTBEAT" \
+		"request CS_" "request CHUNK_FAULT" ;;
 	client) pick "request WRITE" "request WROTE" "request SYNC" "request RENAME" "request MAKE" \
 		"request UNLINK" "request SETATTR" "request READ" "request LOCATE" ;;
 	esac
@@ -202,12 +203,14 @@ small_disks() { # tmpfs for the second disks
 	SMALL_DISKS=1
 }
 
-# All pairs of kind and role, in an order of their own each time.
-deal() {
+# All pairs of kind and role, in an order of their own each time; those that struck N times already
+# are left out.
+deal() { # [N]
 	local role kind kinds
 	for role in master chunkserver client; do
 		kinds=KINDS_${role^^}
 		for kind in ${!kinds}; do
+			[ -n "${1:-}" ] && [ "${STRUCK["$kind $role"]:-0}" -ge "$1" ] && continue
 			echo "$kind $role"
 			# The named steps are many.
 			[ "$kind" = step ] && { echo "$kind $role"; echo "$kind $role"; }
@@ -240,9 +243,9 @@ look_closely() {
 	ask go
 }
 
-rounds() {
-	local end=$((SECONDS + FAULT_SECONDS)) strike failed=$FAILED
-	while [ $SECONDS -lt $end ]; do
+rounds() { # SECONDS [N]: N: until each kind struck each role so often, at most for SECONDS
+	local begun=$SECONDS end=$((SECONDS + $1)) strike failed=$FAILED
+	while [ $SECONDS -lt $end ] && ! { [ -n "${2:-}" ] && enough "$2" >"$WORK/missing"; }; do
 		while read -r -u 9 kind role && [ $SECONDS -lt $end ]; do
 			ROUND=$((ROUND + 1))
 			RECENT+=("$kind/$role")
@@ -258,11 +261,13 @@ rounds() {
 			[ $((ROUND % 16)) = 0 ] && look_closely
 			if [ $FAILED -gt $failed ]; then
 				told_failures
-				return
+				RAN=$((RAN + SECONDS - begun))
+				return 1
 			fi
 			RECENT=()
-		done 9< <(deal)
+		done 9< <(deal "${2:-}")
 	done
+	RAN=$((RAN + SECONDS - begun))
 }
 
 table() {
@@ -296,15 +301,19 @@ enough() { # N
 }
 
 RECENT=()
+RAN=0
+LONG_S=1800 # a run of so long is to have enough of everything
+MORE_S=900  # and goes on for so long to get it
 small_disks
 suite_start
-rounds
+rounds "$FAULT_SECONDS" && [ "$FAULT_SECONDS" -ge $LONG_S ] && rounds $MORE_S 10
+check "faults struck for $FAULT_SECONDS s" [ $RAN -ge "$FAULT_SECONDS" ]
 disarm_all
 check "at the end everything starts again" revive
 look_closely
 table
 ask counts
 echo "# $ANSWER"
-echo "# $ROUND faults struck in $SECONDS s"
+echo "# $ROUND faults struck in $RAN s"
 tell_violations
-[ "$FAULT_SECONDS" -lt 1800 ] || check "each kind struck each role 10 times" enough 10
+[ "$FAULT_SECONDS" -lt $LONG_S ] || check "each kind struck each role 10 times" enough 10

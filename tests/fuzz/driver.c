@@ -1,13 +1,13 @@
-/* Runs a fuzz target without libFuzzer: `TARGET [RUNS [SEED]]`, or `TARGET --seeds DIR` to write
- * its seeds as a corpus. Each run takes a seed input, changes a few bytes, cuts or doubles it, and
+/* Runs a fuzz target without libFuzzer: `TARGET [RUNS]` (SEED in the environment), or
+ * `TARGET --seeds DIR` to write its seeds as a corpus. Each run takes a seed input, changes a few bytes, cuts or doubles it, and
  * hands an exactly sized heap copy to the target, so that AddressSanitizer sees every overrun. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/cleanup.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/lib/seed.h"
 
 static uint64_t rng_state;
 
@@ -79,8 +79,8 @@ int main(int argc, char **argv)
 
 	if (argc > 2 && strcmp(argv[1], "--seeds") == 0)
 		return write_seeds(argv[2]);
-	rng_state = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
-	printf("%s: seed %llu, %lu runs\n", argv[0], (unsigned long long)rng_state, runs);
+	rng_state = test_seed();
+	printf("%s: %lu runs\n", argv[0], runs);
 	for (;; seeds++) {
 		_cleanup_buf_ struct buf b = {0};
 		if (!fuzz_seed(seeds, &b))

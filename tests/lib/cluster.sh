@@ -55,6 +55,10 @@ cluster_up() {
 	eval "$(cairn local env "$CLUSTER")"
 }
 
+# The credentials of a part, or of admin: a directory, or with --plain the key.
+credentials() {
+	if [ -d "$CLUSTER/tls" ]; then echo "$CLUSTER/tls/$1"; else echo "$CLUSTER/key"; fi
+}
 part_pid() {
 	cairn local status "$CLUSTER" | sed -n "s/^$1 pid=\([0-9]*\).*state=up.*/\1/p"
 }
@@ -79,6 +83,17 @@ nothing_under_goal() {
 	cairn status --json | tr -d ' \n' | grep -q '"chunks_under_goal":0,'
 }
 
+# Another mount of the cluster, on SECOND, by a process that can be killed: second.
+SECOND=$WORK/second
+second_mount() {
+	mkdir -p "$SECOND"
+	MOUNTS+=("$SECOND")
+	cairn-mount "$CAIRN_MASTER:/" "$SECOND" -f >"$WORK/second.log" 2>&1 &
+	second=$!
+	BACKGROUND+=("$second")
+	wait_for 20 mountpoint -q "$SECOND"
+}
+
 background() {
 	"$@" &
 	BACKGROUND+=($!)
@@ -89,6 +104,10 @@ cluster_cleanup() {
 	trap - EXIT INT TERM
 	for pid in "${BACKGROUND[@]}"; do
 		kill -KILL "$pid" 2>/dev/null
+	done
+	# Before the cluster goes: without a master a mount answers late.
+	for m in "${MOUNTS[@]}"; do
+		grep -qsF " $m fuse.cairn " /proc/mounts && umount -l "$m"
 	done
 	if [ -d "$CLUSTER" ]; then
 		timeout 60 cairn local down "$CLUSTER" >"$WORK/down.out" 2>&1 || {
@@ -101,7 +120,8 @@ cluster_cleanup() {
 		done
 	fi
 	for m in "$MNT" "${MOUNTS[@]}"; do
-		mountpoint -q "$m" && umount -l "$m"
+		# Of a mount whose process was killed mountpoint(1) says that it is none.
+		grep -qs " $m " /proc/mounts && umount -l "$m"
 	done
 	if grep -lE 'ERROR: (Address|Thread|Leak|Undefined)|runtime error:' "$CLUSTER"/log/*.log 2>/dev/null; then
 		echo "not ok no sanitizer report"

@@ -249,6 +249,10 @@ int fake_raise(struct fake_replica *r, const struct wire_chunk_raise *req,
 		return ERR_CHUNK_VERSION;
 	if (r->version == req->new_version && r->changes != r->raised)
 		return ERR_CHUNK_VERSION; /* it is in use already: this request comes late */
+	if (r->told && r->told <= req->version) { /* confirmed by now */
+		r->lossy = false;
+		r->told = 0;
+	}
 	if ((req->flags & RAISE_SETTLE) && r->unclean)
 		memset(r->rotten, 0, sizeof(r->rotten)); /* what is there counts from now on */
 	replica_cut(r, req->length);
@@ -260,6 +264,8 @@ int fake_raise(struct fake_replica *r, const struct wire_chunk_raise *req,
 	r->in_doubt = false;
 	r->damaged = r->damaged && fake_rotten(r);
 	state_of(r, ret);
+	ret->lossy = r->lossy;
+	r->told = r->lossy ? req->new_version : 0;
 	return 0;
 }
 
@@ -301,6 +307,8 @@ int fake_pull(struct fake_replica *r, const struct fake_replica *from, uint32_t 
 	r->epoch = old.epoch + 1;
 	r->raised = r->changes = old.changes + 1;
 	r->unclean = r->damaged = r->in_doubt = false;
+	r->lossy = req->lossy;
+	r->told = req->lossy ? req->new_version : 0;
 	fake_sync(r);
 	state_of(r, ret);
 	return 0;

@@ -51,6 +51,8 @@ enum { REPLICA_BLOCKS = 4, REPLICA_BLOCK_BYTES = 16384 };
  * the last raise. */
 struct fake_replica {
 	bool present, unclean, damaged, in_doubt, open;
+	bool lossy;    /* it may have lost unsynced bytes */
+	uint32_t told; /* the raise that said so; 0: none yet */
 	bool rotten[REPLICA_BLOCKS];
 	uint32_t version;
 	uint32_t epoch, changes, raised;

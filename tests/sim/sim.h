@@ -7,6 +7,7 @@
  *                    tests/lib/fake_master.h)
  *     sim_write.c    a write on its way along the chain, as chunkserver/serve.c does it
  *     sim_client.c   sessions, operations, retries
+ *     sim_cache.c    clients that cache what they are leased
  *     sim_check.c    what must hold after each step, and when everything has come to rest
  *     sim_main.c     what goes wrong when; restarts of the master; seeds
  *
@@ -19,9 +20,11 @@
 enum {
 	SIM_SERVERS_MAX = 9,
 	SIM_CLIENTS = 4,
+	SIM_CACHERS = 5,
 	SIM_CHUNKS_MAX = 160, /* chunk ids that a seed may use up */
 	SIM_FILE_CHUNKS = 3,
 	SIM_NAMES = 6,
+	SIM_ALL_NAMES = 10, /* the rest: of files that are not written to without leases */
 	SIM_WORKERS = 4,
 };
 
@@ -39,6 +42,7 @@ struct sim_conn {
 	struct peer peer; /* first: freed as one */
 	struct sim_server *server;
 	struct sim_client *client;
+	struct sim_cacher *cacher;
 	bool closed;	       /* the other side has ended it, or knows that it has ended */
 	int64_t up_ms, down_ms; /* when the last message of each direction arrives */
 	int64_t stall_up_ms, stall_down_ms; /* nothing arrives before */
@@ -72,6 +76,7 @@ struct sim_server {
 	char addr[24], rack[16], host[16];
 	bool exists, running, full;
 	bool gone; /* for good */
+	bool lost_power; /* when it stopped last */
 	int64_t frozen_ms; /* until then it does nothing */
 	uint64_t life; /* counts starts: what an earlier process began is not gone on with */
 	struct sim_conn *conn;
@@ -143,6 +148,23 @@ void sim_client_message(struct sim_client *c, struct sim_conn *conn, const struc
 			struct slice fields);
 void sim_client_unlinked(struct sim_client *c, struct sim_conn *conn);
 
+struct slice sim_name(unsigned n);
+/* The file of this name, by a look into the state: 0 when there is none. */
+uint64_t sim_file(unsigned n);
+
+/* ---- sim_cache.c ---- */
+
+struct sim_cacher;
+void sim_cacher_act(void);
+void sim_cacher_ping(void);
+void sim_cacher_trouble(void);
+void sim_cacher_message(struct sim_cacher *c, struct sim_conn *conn, const struct wire_header *h,
+			struct slice fields);
+void sim_cacher_unlinked(struct sim_cacher *c, struct sim_conn *conn);
+void sim_cachers_check(void);
+bool sim_cachers_idle(void);
+void sim_cachers_clear(void);
+
 /* ---- sim_check.c ---- */
 
 /* What a block of a chunk must hold at least: the write of this number, or one that came later; or
@@ -195,7 +217,8 @@ struct sim {
 	struct sim_server servers[SIM_SERVERS_MAX];
 	struct sim_client clients[SIM_CLIENTS];
 	struct sim_expect expect[SIM_CHUNKS_MAX];
-	struct { uint64_t acked, reads, raised, deleted, restarts, crashes, lost; } count;
+	struct { uint64_t acked, reads, raised, deleted, restarts, crashes, lost, recalls, hits,
+		data; } count;
 };
 extern struct sim sim;
 

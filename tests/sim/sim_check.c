@@ -499,7 +499,7 @@ static const char *check_master_rests(void)
 			(unsigned long long)meta.pending);
 	if (garbage_left())
 		NOT_YET("%llu rows of garbage are left", (unsigned long long)meta.garbage);
-	if (sim.m.repairs || sim.m.in_flight || sim.m.parked || sim.m.reclaim_busy)
+	if (sim.m.repairs || sim.m.in_flight || sim.m.parked || sim.m.waiting || sim.m.reclaim_busy)
 		NOT_YET("%u repairs, %u proposals are under way", sim.m.repairs, sim.m.in_flight);
 	HASH_ITER(hh, sim.m.servers.marks, mark, next) {
 		struct row_chunk row;

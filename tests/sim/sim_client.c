@@ -121,18 +121,17 @@ static void op_end(struct sim_client *c)
 
 /* ---- names ---- */
 
-static struct slice name_of(unsigned n)
+struct slice sim_name(unsigned n)
 {
-	static char text[SIM_NAMES][8];
+	static char text[SIM_ALL_NAMES][8];
 
 	snprintf(text[n], sizeof(text[n]), "n%u", n);
 	return slice_str(text[n]);
 }
 
-/* The file of this name, by a look into the state: 0 when there is none. */
-static uint64_t file_of(unsigned n)
+uint64_t sim_file(unsigned n)
 {
-	struct wire_name_ref req = {.parent = ROOT_INODE, .name = name_of(n)};
+	struct wire_name_ref req = {.parent = ROOT_INODE, .name = sim_name(n)};
 	struct wire_attr_reply rep;
 
 	return query_lookup(sim.m.st, &req, &rep, NULL) == 0 && S_ISREG(rep.attr.mode)
@@ -155,15 +154,15 @@ static bool ids_left(void)
 static void begin_names(struct sim_client *c, enum kind kind)
 {
 	unsigned a = fake_draw(SIM_NAMES), b = fake_draw(SIM_NAMES);
-	uint64_t inode = file_of(a);
-	struct wire_make make = {.parent = ROOT_INODE, .name = name_of(a), .mode = S_IFREG | 0644,
+	uint64_t inode = sim_file(a);
+	struct wire_make make = {.parent = ROOT_INODE, .name = sim_name(a), .mode = S_IFREG | 0644,
 				 .flags = MAKE_CHUNK};
-	struct wire_unlink unlink = {.parent = ROOT_INODE, .name = name_of(a),
+	struct wire_unlink unlink = {.parent = ROOT_INODE, .name = sim_name(a),
 				     .hold = fake_draw(2) ? inode : 0};
-	struct wire_rename rename = {.parent = ROOT_INODE, .name = name_of(a),
-				     .new_parent = ROOT_INODE, .new_name = name_of(b),
+	struct wire_rename rename = {.parent = ROOT_INODE, .name = sim_name(a),
+				     .new_parent = ROOT_INODE, .new_name = sim_name(b),
 				     .flags = fake_draw(4) ? 0 : RENAME_F_EXCHANGE};
-	struct wire_link link = {.inode = inode, .parent = ROOT_INODE, .name = name_of(b)};
+	struct wire_link link = {.inode = inode, .parent = ROOT_INODE, .name = sim_name(b)};
 
 	c->op->inode = inode;
 	if (kind == OP_KIND_MAKE) {
@@ -504,7 +503,7 @@ void sim_client_act(struct sim_client *c)
 	c->op->serial = ++c->op_serial;
 	c->op->index = fake_draw(SIM_FILE_CHUNKS);
 	if (kind == OP_KIND_WRITE || kind == OP_KIND_READ || kind == OP_KIND_CUT) {
-		c->op->inode = file_of(fake_draw(SIM_NAMES));
+		c->op->inode = sim_file(fake_draw(SIM_NAMES));
 		if (!c->op->inode) {
 			op_end(c);
 			return;

@@ -198,6 +198,8 @@ static void arrive_down(void *arg, uint64_t n)
 	message_open(msg, &h, &fields);
 	if (c->server)
 		sim_server_message(c->server, c, &h, fields);
+	else if (c->cacher)
+		sim_cacher_message(c->cacher, c, &h, fields);
 	else
 		sim_client_message(c->client, c, &h, fields);
 }
@@ -223,6 +225,8 @@ static void unlinked(void *arg, uint64_t n)
 	c->closed = true;
 	if (c->server)
 		sim_server_unlinked(c->server, c);
+	else if (c->cacher)
+		sim_cacher_unlinked(c->cacher, c);
 	else
 		sim_client_unlinked(c->client, c);
 }
@@ -233,6 +237,7 @@ static void on_closed(struct peer *peer)
 
 	if (peer->owner)
 		cs_unlink(peer->owner);
+	rpc_lease_gone(&sim.m, peer);
 	at_time(arrival(&c->down_ms, c->stall_down_ms), unlinked, c, 0);
 }
 

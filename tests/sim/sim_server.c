@@ -58,7 +58,8 @@ static struct wire_have have_of(const struct sim_server *s, uint64_t chunk)
 	return (struct wire_have){.id = chunk, .version = r->version,
 				  .flags = (uint8_t)((r->unclean ? HAVE_UNCLEAN : 0) |
 						     (r->damaged ? HAVE_DAMAGED : 0) |
-						     (r->in_doubt ? HAVE_IN_DOUBT : 0))};
+						     (r->in_doubt ? HAVE_IN_DOUBT : 0) |
+						     (r->unclean && r->lossy ? HAVE_LOSSY : 0))};
 }
 
 void sim_server_tells(struct sim_server *s, uint64_t chunk)
@@ -427,11 +428,16 @@ void sim_server_start(struct sim_server *s)
 		struct fake_replica *r = &s->slots[i].r;
 		/* What the journal names is read again; the rest is taken for good. */
 		r->unclean = r->present && r->open;
+		if (r->unclean && s->lost_power) {
+			r->lossy = true;
+			r->told = 0;
+		}
 		r->damaged = r->unclean && fake_rotten(r);
 		r->in_doubt = false;
 		r->epoch++;
 		memset(s->slots[i].lock, 0, sizeof(s->slots[i].lock));
 	}
+	s->lost_power = false;
 	connect_later(s);
 	sync_all(s, s->life);
 }
@@ -449,6 +455,7 @@ void sim_server_stop(struct sim_server *s, enum sim_stop how)
 		return;
 	s->running = false;
 	s->life++;
+	s->lost_power = how == STOP_POWER;
 	for (unsigned i = 1; i < SIM_CHUNKS_MAX; i++) {
 		struct fake_replica *r = &s->slots[i].r;
 		if (how == STOP_CLEAN && !r->unclean) {

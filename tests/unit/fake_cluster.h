@@ -47,13 +47,14 @@ struct fake_node {
 	bool damaged_unstable;	 /* the same, but not with READ_STABLE */
 	uint64_t seqs[FAKE_SEQS]; /* the numbers of the WRITEs that came: a ring */
 	unsigned n_seqs;
+	struct cred cred;
 	uint8_t *data[FAKE_CHUNKS];
 	bool has[FAKE_CHUNKS];
 };
 
 struct fake_chunk {
 	uint64_t id; /* 0: a hole */
-	uint32_t version;
+	uint32_t version, settled;
 	bool written;
 	bool members[FAKE_SERVERS];
 };
@@ -61,8 +62,7 @@ struct fake_chunk {
 struct fake_cluster {
 	pthread_mutex_t lock; /* protects all below, and the nodes' fields */
 	pthread_cond_t changed;
-	struct auth_key key;
-	char dir[64], key_file[96], masters[256];
+	char dir[64], credentials[96], masters[256];
 	struct fake_node master, servers[FAKE_SERVERS];
 	struct buf trace;
 	uint64_t session; /* the one that is known; sessions are counted up */
@@ -70,7 +70,18 @@ struct fake_cluster {
 	uint64_t size, change, next_chunk;
 	struct fake_chunk chunks[FAKE_CHUNKS];
 	bool exists, unlinked;
+	/* Leases, for a client that caches: everything is granted, and recalled by the test. */
+	struct conn *link;
+	bool lost;	 /* the next ping is told so; the link attaches anew */
+	unsigned flushing; /* recalls answered with RECALLED_FLUSHING */
+	unsigned returned; /* inodes named so in pings */
+	unsigned listed;   /* with LEASE_BUFFERS */
+	uint8_t wrote_flags; /* of the last WROTE */
+	struct when wrote_mtime;
 };
+
+/* What a cached client is granted with any answer about the file. */
+enum { FAKE_LEASED = WIRE_LEASED_INODE | WIRE_LEASED_WRITE };
 
 __attribute__((format(printf, 2, 3)))
 static void fake_trace(struct fake_cluster *c, const char *fmt, ...)
@@ -94,11 +105,18 @@ static void fake_trace_clear(struct fake_cluster *c)
 
 /* ---- answers ---- */
 
-static void fake_reply(struct conn *conn, const struct wire_header *h, const void *m)
+static void fake_reply_leased(struct conn *conn, const struct wire_header *h, const void *m,
+			      uint8_t leased)
 {
 	buf_clear(&conn->out);
 	wire_put_reply(&conn->out, h->op, h->id, 0, m, 0);
+	wire_set_leased(&conn->out, 0, leased);
 	conn_send(conn, buf_slice(&conn->out), NULL, 0, deadline_in(5000), NULL);
+}
+
+static void fake_reply(struct conn *conn, const struct wire_header *h, const void *m)
+{
+	fake_reply_leased(conn, h, m, 0);
 }
 
 static void fake_fail(struct conn *conn, const struct wire_header *h, int code, uint32_t server)
@@ -129,7 +147,8 @@ static struct wire_chunk fake_chunk_wire(struct fake_cluster *c, uint64_t index)
 {
 	const struct fake_chunk *k = &c->chunks[index];
 	struct wire_chunk w = {.index = index, .id = k->id, .version = k->version,
-			       .flags = k->written ? CHUNK_WRITTEN : 0};
+			       .flags = k->written ? CHUNK_WRITTEN : 0,
+			       .settled = k->settled};
 
 	for (unsigned i = 0; k->id && i < FAKE_SERVERS; i++)
 		if (k->members[i])
@@ -215,7 +234,8 @@ static bool fake_master_mutation(struct fake_cluster *c, struct conn *conn,
 		if (!rep.existed)
 			rep.chunk = fake_chunk_wire(c, 0);
 		if (!stale && !drop)
-			fake_reply(conn, h, &rep);
+			fake_reply_leased(conn, h, &rep, FAKE_LEASED |
+					  (m.flags & MAKE_BUFFER ? WIRE_LEASED_BUFFER : 0));
 	} else if (h->op == OP_CHUNK_FOR_WRITE) {
 		FAKE_DECODE(wire_chunk_for_write, m);
 		struct wire_chunk_reply rep;
@@ -232,11 +252,19 @@ static bool fake_master_mutation(struct fake_cluster *c, struct conn *conn,
 			c->change++;
 			if (m.end > c->size)
 				c->size = m.end;
+			c->wrote_flags = m.flags;
+			c->wrote_mtime = m.mtime;
 			for (uint64_t i = m.offset >> FAKE_CHUNK_BITS;
 			     i <= (m.end - 1) >> FAKE_CHUNK_BITS; i++)
 				c->chunks[i].written = c->chunks[i].id != 0;
 		}
 		rep.attr = fake_attr(c);
+		if (!stale && !drop)
+			fake_reply_leased(conn, h, &rep, WIRE_LEASED_INODE);
+	} else if (h->op == OP_LOCK) {
+		FAKE_DECODE(wire_lock, m);
+		struct wire_lock_reply rep = {.granted = 1, .attr = fake_attr(c)};
+		fake_first_time(c, conn, h, &m.id, drop, &stale);
 		if (!stale && !drop)
 			fake_reply(conn, h, &rep);
 	} else if (h->op == OP_UNLINK) {
@@ -290,9 +318,31 @@ static bool fake_master_ask(struct fake_cluster *c, struct conn *conn,
 		fake_reply(conn, h, &empty);
 	} else if (h->op == OP_GETATTR || h->op == OP_LOOKUP) {
 		fake_trace(c, "%s", wire_op_name(h->op));
+		fake_reply_leased(conn, h, &attr, WIRE_LEASED_INODE);
+	} else if (h->op == OP_LEASE_WRITE) {
+		FAKE_DECODE(wire_lease_write, m);
+		fake_reply_leased(conn, h, &attr, FAKE_LEASED |
+				  (m.buffer ? WIRE_LEASED_BUFFER : 0));
+	} else if (h->op == OP_LEASE_OPEN) {
 		fake_reply(conn, h, &attr);
+	} else if (h->op == OP_LEASE_ATTACH) {
+		FAKE_DECODE(wire_lease_attach, m);
+		struct wire_lease_attached rep = {.incarnation = 1, .lease_ms = 4000,
+						  .lost = c->lost && !m.last && !m.n_inodes};
+		for (unsigned i = 0; i < m.n_flags; i++)
+			c->listed += (m.flags[i] & LEASE_BUFFERS) != 0;
+		c->lost &= !m.last;
+		c->link = conn;
+		fake_reply(conn, h, &rep);
+	} else if (h->op == OP_LEASE_PING) {
+		FAKE_DECODE(wire_lease_ping, m);
+		struct wire_lease_pong rep = {.now = {5000, 0}, .lost = c->lost};
+		c->returned += m.n_returned;
+		fake_reply(conn, h, &rep);
+	} else if (h->op == OP_SESSION_CLOSE) {
+		fake_reply(conn, h, &empty);
 	} else {
-		fake_reply(conn, h, &empty); /* SESSION_CLOSE */
+		fake_fail(conn, h, ERR_NOTSUP, 0);
 	}
 	return true;
 }
@@ -303,6 +353,13 @@ static bool fake_master_message(struct fake_node *node, struct conn *conn,
 	struct fake_cluster *c = node->cluster;
 	bool drop = fake_armed(h->op, &node->drop_op, &node->drops);
 
+	if (h->flags & WIRE_REPLY) {
+		FAKE_DECODE(wire_lease_recalled, m);
+		for (unsigned i = 0; i < m.n_flags; i++)
+			c->flushing += (m.flags[i] & RECALLED_FLUSHING) != 0;
+		return true;
+	}
+
 	if (fake_armed(h->op, &node->fail_op, &node->fails)) {
 		fake_trace(c, "%s fails", wire_op_name(h->op));
 		fake_fail(conn, h, node->fail_code, node->fail_server);
@@ -312,6 +369,7 @@ static bool fake_master_message(struct fake_node *node, struct conn *conn,
 	case OP_MAKE:
 	case OP_CHUNK_FOR_WRITE:
 	case OP_WROTE:
+	case OP_LOCK:
 	case OP_UNLINK:
 	case OP_RELEASE:
 	case OP_SETATTR:
@@ -446,7 +504,8 @@ static void fake_dawdle(struct fake_node *node, unsigned op)
 		until.tv_sec += node->slow_ms / 1000 + until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
 		node->dawdling++;
-		while (!node->stop && pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0)
+		while (!node->stop && node->slow_op == op &&
+		       pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0)
 			;
 		node->dawdling--;
 	}
@@ -472,8 +531,7 @@ static void *fake_serve(void *arg)
 	uint8_t *data = malloc(DATA_BYTES_MAX);
 	struct conn *conn = NULL;
 	struct wire_header h;
-	bool go = data && conn_accept(link.fd, &c->key, node->role, deadline_in(5000), &conn,
-				      NULL) == 0;
+	bool go = data && conn_accept(link.fd, &node->cred, deadline_in(5000), &conn, NULL) == 0;
 
 	free(arg);
 	while (go && conn_recv(conn, &h, &fields, deadline_in(60000), NULL) == 0) {
@@ -541,6 +599,19 @@ __attribute__((unused)) static void fake_thaw(struct fake_node *node)
 	pthread_mutex_unlock(&node->cluster->lock);
 }
 
+/* Another client wants the file: asks for what (RECALL_) back, on the link. */
+__attribute__((unused)) static void fake_recall(struct fake_cluster *c, uint8_t what)
+{
+	struct wire_lease_recall req = {.session = c->session, .inodes = {FAKE_FILE},
+					.what = {what}, .n_inodes = 1, .n_what = 1};
+
+	pthread_mutex_lock(&c->lock);
+	buf_clear(&c->link->out);
+	wire_put_request(&c->link->out, OP_LEASE_RECALL, 1000, 0, &req, 0);
+	conn_send(c->link, buf_slice(&c->link->out), NULL, 0, deadline_in(5000), NULL);
+	pthread_mutex_unlock(&c->lock);
+}
+
 /* Hangs up on everybody, as a restart does. */
 static void fake_hang_up(struct fake_node *node)
 {
@@ -556,6 +627,8 @@ static void fake_node_start(struct fake_cluster *c, struct fake_node *node, unsi
 	node->cluster = c;
 	node->number = number;
 	node->role = number ? ROLE_CHUNKSERVER : ROLE_MASTER;
+	assert_int_equal(cred_load(&node->cred, c->credentials, NULL, 1u << node->role, "fake", NULL),
+			 0);
 	assert_int_equal(conn_listen("127.0.0.1:0", &node->fd, node->addr, NULL), 0);
 	for (unsigned i = 0; number && i < FAKE_CHUNKS; i++) {
 		node->data[i] = calloc(1, FAKE_CHUNK_BYTES);
@@ -594,9 +667,8 @@ static void fake_start(struct fake_cluster *c, unsigned n_servers)
 	c->change = 1;
 	snprintf(c->dir, sizeof(c->dir), "%.40s/cairn-fake-XXXXXX", tmp ? tmp : "/tmp");
 	assert_non_null(mkdtemp(c->dir));
-	snprintf(c->key_file, sizeof(c->key_file), "%s/key", c->dir);
-	assert_int_equal(auth_key_create(c->key_file, NULL), 0);
-	assert_int_equal(auth_key_load(c->key_file, &c->key, NULL), 0);
+	snprintf(c->credentials, sizeof(c->credentials), "%s/key", c->dir);
+	assert_int_equal(auth_key_create(c->credentials, NULL), 0);
 	fake_node_start(c, &c->master, 0);
 	snprintf(c->masters, sizeof(c->masters), "%s", c->master.addr);
 	for (unsigned i = 0; i < FAKE_SERVERS; i++) {
@@ -615,14 +687,14 @@ static void fake_stop(struct fake_cluster *c)
 			free(c->servers[i].data[k]);
 	}
 	buf_release(&c->trace);
-	unlink(c->key_file);
+	unlink(c->credentials);
 	rmdir(c->dir);
 }
 
 /* A client of it; 5 s are plenty for all that a test waits for. */
-static struct cairn *fake_client(struct fake_cluster *c, int64_t readahead)
+__attribute__((unused)) static struct cairn *fake_client(struct fake_cluster *c, int64_t readahead)
 {
-	struct cairn_options o = {.masters = c->masters, .key_file = c->key_file, .name = "test",
+	struct cairn_options o = {.masters = c->masters, .credentials = c->credentials, .name = "test",
 				  .timeout_ms = 5000, .readahead_bytes = readahead};
 	struct cairn *fs;
 	char text[256] = "";

@@ -22,6 +22,7 @@ struct fake {
 	struct fake_replica replica;
 	bool mute;
 	bool busy; /* the chunk is being written there */
+	bool full; /* no copy fits there */
 };
 
 struct asked {
@@ -71,6 +72,8 @@ static inline int do_pull(unsigned s, const struct wire_chunk_pull *req,
 	buf_printf(&story, "%u:pull v%u from %u; ", s, req->new_version, req->source.server);
 	if (from->mute)
 		return ERR_TIMEOUT;
+	if (fakes[s].full)
+		return ERR_NOSPC;
 	r = fake_readable(&from->replica, req->source_version);
 	return r < 0 ? r : fake_pull(&fakes[s].replica, &from->replica,
 				   fakes[s].replica.changes, req, ret);

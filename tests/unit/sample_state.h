@@ -100,6 +100,10 @@ static void sample_new(struct sample *s)
 	struct cmd_chunk_raise raise = {.chunk = SAMPLE_WHOLE, .version = 1, .n_members = 2,
 					.members = {{.server = 1}, {.server = 2}}};
 
+	struct cmd_quota_set quota = {.req = {.inode = SAMPLE_SUB, .bytes_max = 1ull << 40}};
+	struct cmd_lock lock = {.req = {.inode = SAMPLE_FILE, .owner = 5, .kind = LOCK_WHOLE,
+					.type = LOCK_SHARED, .end = UINT64_MAX, .pid = 7}};
+
 	*s = (struct sample){0};
 	assert_int_equal(state_new(NULL, &s->st), 0);
 	sample_cluster(s);
@@ -120,6 +124,9 @@ static void sample_new(struct sample *s)
 	sample_unlink(s, "open", SAMPLE_OPEN);
 	sample_unlink(s, "big", 0);
 	sample_apply(s, CMD_NUMBER_CHUNK_RAISE, &raise);
+	lock.req.id = sample_id(s);
+	sample_apply(s, CMD_NUMBER_LOCK, &lock);
+	sample_apply(s, CMD_NUMBER_QUOTA_SET, &quota);
 }
 
 #endif

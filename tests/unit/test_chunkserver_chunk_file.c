@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <time.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "chunkserver/chunk_file.h"
 #include "common/cleanup.h"
 #include "common/crc.h"
+#include "tests/lib/seed.h"
 
 enum { BITS = 16, CHUNK_BYTES = 1 << BITS, BLOCKS = CHUNK_BYTES / BLOCK_BYTES };
 
@@ -166,10 +168,8 @@ static void test_random_history(void **state)
 {
 	struct fixture *x = *state;
 	uint8_t model[CHUNK_BYTES] = {0}, data[CHUNK_BYTES];
-	const char *given = getenv("SEED");
-	unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
+	unsigned seed = (unsigned)test_seed();
 
-	print_message("seed %u\n", seed);
 	for (int i = 0; i < 400; i++) {
 		uint32_t offset = (uint32_t)rand_r(&seed) % CHUNK_BYTES;
 		uint32_t len = 1 + (uint32_t)rand_r(&seed) % (i % 3 ? 3 * BLOCK_BYTES : 50);
@@ -410,11 +410,45 @@ static void test_digest(void **state)
 	assert_int_equal(empty, again);
 }
 
+/* Blocks of zeros that are written over data become a hole, and read and verify as before. */
+static void test_zeros_are_holes(void **state)
+{
+	struct fixture *x = *state;
+	static uint8_t data[CHUNK_BYTES], zeros[CHUNK_BYTES], back[CHUNK_BYTES], sums[BLOCKS * 4];
+	struct stat before, after;
+	uint64_t length;
+	uint32_t bad;
+	size_t len;
+
+	memset(data, 'd', sizeof(data));
+	assert_int_equal(write_at(x, 0, data, CHUNK_BYTES - BLOCK_BYTES), 0);
+	assert_int_equal(fstat(x->f.fd, &before), 0);
+	/* From inside a block to inside another one: the blocks between them. */
+	assert_int_equal(write_at(x, 100, zeros, 8 * BLOCK_BYTES), 0);
+	memset(data + 100, 0, 8 * BLOCK_BYTES);
+	assert_int_equal(fstat(x->f.fd, &after), 0);
+	assert_int_equal(before.st_blocks - after.st_blocks, 7 * BLOCK_BYTES / 512);
+	assert_int_equal(after.st_size, before.st_size);
+	/* Beyond the end of the file: it grows. */
+	assert_int_equal(write_at(x, CHUNK_BYTES - BLOCK_BYTES, zeros, BLOCK_BYTES), 0);
+	memset(data + CHUNK_BYTES - BLOCK_BYTES, 0, BLOCK_BYTES);
+	assert_int_equal(chunk_file_length(&x->f, &length, NULL), 0);
+	assert_int_equal(length, CHUNK_BYTES);
+	assert_int_equal(chunk_file_verify(&x->f, &bad, NULL), 0);
+	assert_int_equal(bad, 0);
+	assert_int_equal(chunk_file_read(&x->f, 0, CHUNK_BYTES, back, sums, &len, NULL), 0);
+	assert_int_equal(len, CHUNK_BYTES);
+	assert_memory_equal(back, data, CHUNK_BYTES);
+	for (unsigned i = 1; i < 8; i++)
+		assert_int_equal(get_le32(sums + 4 * i), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_zeros_are_holes),
 		TEST(test_holes_and_lengths), TEST(test_bounds), TEST(test_random_history),
 		TEST(test_corruption), TEST(test_lost_end), TEST(test_header_damage),
 		TEST(test_cut_never_brings_old_bytes_back), TEST(test_cut_interrupted),

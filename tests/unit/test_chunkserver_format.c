@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "chunkserver/journal.h"
@@ -74,7 +76,9 @@ static void test_names(void **state)
 
 static void test_journal_record(void **state)
 {
-	struct journal_record r = {JOURNAL_OPEN, 0x9f3, 7, 20}, got;
+	struct journal_record r = {.kind = JOURNAL_OPEN, .chunk = 0x9f3, .version = 7,
+				   .chunk_bits = 20, .lossy = true, .told = 6}, got;
+	struct journal_record life = {.kind = JOURNAL_LIFE, .life = "page cache of yesterday"};
 	uint8_t p[JOURNAL_RECORD_BYTES] = {0};
 
 	assert_int_equal(journal_record_get(p, &got), ERR_CORRUPT); /* zeros end a journal */
@@ -82,8 +86,13 @@ static void test_journal_record(void **state)
 	assert_int_equal(journal_record_get(p, &got), 0);
 	assert_true(got.kind == JOURNAL_OPEN && got.chunk == 0x9f3 && got.version == 7);
 	assert_int_equal(got.chunk_bits, 20);
+	assert_true(got.lossy && got.told == 6);
 	p[JOURNAL_RECORD_BYTES - 1] ^= 1;
 	assert_int_equal(journal_record_get(p, &got), ERR_CORRUPT);
+	journal_record_put(p, &life);
+	assert_int_equal(journal_record_get(p, &got), 0);
+	assert_true(got.kind == JOURNAL_LIFE && got.chunk == 0 && !got.lossy);
+	assert_memory_equal(got.life, life.life, IO_LIFE_BYTES);
 }
 
 /* ---- journal ---- */
@@ -134,7 +143,9 @@ static int keep_listed(void *arg, struct journal_names *ret)
 	keep->asked++;
 	ret->items = calloc(keep->n + 1, sizeof(*ret->items));
 	for (size_t i = 0; i < keep->n; i++)
-		ret->items[ret->n++] = (struct journal_record){JOURNAL_OPEN, keep->chunks[i], 1, 20};
+		ret->items[ret->n++] = (struct journal_record){
+			.kind = JOURNAL_OPEN, .chunk = keep->chunks[i], .version = 1,
+			.chunk_bits = 20};
 	return 0;
 }
 
@@ -205,7 +216,7 @@ static void test_journal_torn_record(void **state)
 		assert_int_equal(journal_append(j, i, 1, 20, NULL), 0);
 	journal_free(j);
 	fd = open(d->journal, O_RDWR);
-	assert_int_equal(pwrite(fd, "x", 1, 2 * JOURNAL_RECORD_BYTES + 9), 1);
+	assert_int_equal(pwrite(fd, "x", 1, 3 * JOURNAL_RECORD_BYTES + 9), 1);
 	assert_string_equal(names_text(d), "1.1 2.1");
 }
 
@@ -228,10 +239,25 @@ struct appender {
 	int result;
 };
 
+enum { APPENDERS = 32 };
+
+static atomic_uint begun;
+
+/* On a disk that syncs at once nobody would ever have to share: the others come before it ends. */
+static int sync_when_all_have_begun(const struct io *io, int fd)
+{
+	while (atomic_load(&begun) > 0 && atomic_load(&begun) < APPENDERS)
+		sched_yield();
+	for (int i = 0; i < 100; i++)
+		sched_yield();
+	return io_real.fdatasync(&io_real, fd);
+}
+
 static void *append_some(void *arg)
 {
 	struct appender *a = arg;
 
+	atomic_fetch_add(&begun, 1);
 	for (uint64_t i = 0; i < 50 && a->result == 0; i++)
 		a->result = journal_append(a->j, a->first + i, 1, 20, NULL);
 	return NULL;
@@ -240,30 +266,31 @@ static void *append_some(void *arg)
 /* Many threads share syncs; nothing is lost and the file grows past what was written ahead. */
 static void test_journal_group_commit(void **state)
 {
-	enum { THREADS = 32 };
 	struct dir *d = *state;
+	struct io slow = io_real;
 	struct io_faulty faulty;
 	struct journal_names names;
-	struct appender a[THREADS];
-	pthread_t threads[THREADS];
-	unsigned syncs, seen[THREADS * 100] = {0};
+	struct appender a[APPENDERS];
+	pthread_t threads[APPENDERS];
+	unsigned syncs, seen[APPENDERS * 100] = {0};
 	struct journal *j;
 
-	io_faulty_init(&faulty, &io_real);
+	slow.fdatasync = sync_when_all_have_begun;
+	io_faulty_init(&faulty, &slow);
 	syncs = io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = UINT32_MAX});
 	j = journal_new(&faulty.io, d);
-	for (unsigned i = 0; i < THREADS; i++) {
+	for (unsigned i = 0; i < APPENDERS; i++) {
 		a[i] = (struct appender){.j = j, .first = i * 100};
 		assert_int_equal(pthread_create(&threads[i], NULL, append_some, &a[i]), 0);
 	}
-	for (unsigned i = 0; i < THREADS; i++) {
+	for (unsigned i = 0; i < APPENDERS; i++) {
 		pthread_join(threads[i], NULL);
 		assert_int_equal(a[i].result, 0);
 	}
-	assert_true(faulty.seen[syncs] < THREADS * 50);
+	assert_true(faulty.seen[syncs] < APPENDERS * 50);
 	journal_free(j);
 	assert_int_equal(journal_open(&io_real, d->path, &j, &names, NULL), 0);
-	assert_int_equal(names.n, THREADS * 50);
+	assert_int_equal(names.n, APPENDERS * 50);
 	for (size_t i = 0; i < names.n; i++)
 		assert_int_equal(seen[names.items[i].chunk]++, 0);
 	free(names.items);

@@ -87,6 +87,25 @@ static void test_a_rotten_header_is_found_though_the_file_is_open(void **state)
 	assert_int_equal(flags_now(), HAVE_DAMAGED);
 }
 
+/* With nothing to read it waits a period, each time. A round ends with a note in the file `scrub`. */
+static void test_an_empty_server_rests(void **state)
+{
+	unsigned notes = io_faulty_add(&faulty, (struct io_fault){
+		.kind = IO_OPEN, .nth = UINT32_MAX, .match = "/scrub"}), before;
+	struct err err = {0};
+	int64_t begun;
+
+	assert_int_equal(scrub_start(store, 100, &scrub, &err), 0);
+	begun = clock_ms();
+	while (faulty.seen[notes] < 5)
+		poll(NULL, 0, 5); /* past the first period */
+	before = faulty.seen[notes];
+	poll(NULL, 0, 500);
+	notes = faulty.seen[notes] - before;
+	scrub_stop(scrub);
+	assert_in_range(notes, 0, (clock_ms() - begun) / 100 + 2);
+}
+
 static void test_an_unreadable_sector_is_found(void **state)
 {
 	struct err err = {0};
@@ -181,6 +200,7 @@ int main(void)
 		T(test_a_write_is_no_rot),
 		T(test_it_goes_round_by_itself),
 		T(test_it_gives_way),
+		T(test_an_empty_server_rests),
 #undef T
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,10 +7,14 @@
 /* cmocka.h needs the four above first */
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "chunkserver/pull.h"
 #include "chunkserver/serve.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -31,7 +35,7 @@ struct server {
 
 static char root[64];
 static struct server servers[SERVERS];
-static struct auth_key key;
+static struct cred client_cred, server_cred;
 static unsigned faults; /* reports of a failed next server */
 static int fault_reason;
 static struct conn *conn; /* to the head */
@@ -66,9 +70,9 @@ static void start(struct server *s, unsigned i)
 		fail_msg("%s", err.text);
 	assert_int_equal(pipe(s->stop_fds), 0);
 	lease_renew(&s->lease, clock_ms(), 0);
-	s->options = (struct serve_options){.store = s->store, .lease = &s->lease, .key = &key,
-					    .name = "test", .io_timeout_ms = 3000,
-					    .max_connections = 16, .fault = on_fault};
+	s->options = (struct serve_options){.store = s->store, .lease = &s->lease, .cred = &server_cred,
+					    .io_timeout_ms = 3000,
+					    .max_connections = 16, .hangup_fd = -1, .fault = on_fault};
 	assert_int_equal(pthread_create(&s->thread, NULL, serve_thread, s), 0);
 }
 
@@ -90,7 +94,8 @@ static struct conn *dial(unsigned i, uint16_t role)
 	struct err err = {0};
 	struct conn *c;
 
-	if (conn_dial(servers[i].addr, &key, role, "test", deadline_in(CALL_MS), &c, &err) != 0)
+	if (conn_dial(servers[i].addr, role == ROLE_CLIENT ? &client_cred : &server_cred,
+		      ROLE_CHUNKSERVER, deadline_in(CALL_MS), &c, &err) != 0)
 		fail_msg("%s", err.text);
 	return c;
 }
@@ -98,8 +103,10 @@ static struct conn *dial(unsigned i, uint16_t role)
 static int setup(void **state)
 {
 	log_setup("test", LOG_ERROR);
-	key = (struct auth_key){.len = 32};
-	memset(key.bytes, 'k', key.len);
+	client_cred = (struct cred){.key.len = 32, .role = ROLE_CLIENT, .name = "test"};
+	memset(client_cred.key.bytes, 'k', client_cred.key.len);
+	server_cred = client_cred;
+	server_cred.role = ROLE_CHUNKSERVER;
 	snprintf(root, sizeof(root), "%s/cairn-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR")
 									     : "/tmp");
 	assert_non_null(mkdtemp(root));
@@ -326,6 +333,345 @@ static void test_the_next_server_fails(void **state)
 	expect_bytes(0, 2, "six");
 }
 
+/* Data whose checksum is that of zeros is no hole. (The bytes are the polynomial itself.) */
+static void test_a_copy_has_what_looks_like_a_hole(void **state)
+{
+	static const char hidden[] = "\xf1\x76\xec\x05\x01";
+	struct wire_chunk_pull pull = {.chunk = CHUNK, .source_version = 1, .new_version = 1,
+				       .chunk_bits = BITS, .source = {.server = 1}};
+	struct wire_write m = write_of(1, 0, false);
+	struct wire_chunk_state copied;
+	struct err err = {0};
+	uint8_t sum[4];
+
+	crc_sums(sum, hidden, 0, strlen(hidden));
+	assert_int_equal(get_le32(sum), 0);
+	assert_int_equal(write_text(conn, m, hidden), 0);
+	m.offset = 7 * BLOCK_BYTES; /* after holes */
+	assert_int_equal(write_text(conn, m, "end"), 0);
+	/* Also where the copy is made over something that looks the same. */
+	for (unsigned i = 0; i < 2; i++) {
+		pull.source.addr = slice_str(servers[0].addr);
+		if (pull_chunk(servers[1].store, &server_cred, &pull, &copied, &err) != 0)
+			fail_msg("%s", err.text);
+		assert_int_equal(copied.length, 8 * BLOCK_BYTES);
+		expect_bytes(1, 1 + i, hidden);
+		raise_both(1 + i);
+		pull.source_version = pull.new_version = 2 + i;
+	}
+}
+
+/* The inode of the chunk's file on server i: another one when it was built anew. */
+static ino_t file_of(unsigned i, uint32_t version)
+{
+	char path[256], name[64];
+	struct stat st;
+
+	format_name_put(name, CHUNK, version);
+	snprintf(path, sizeof(path), "%s/chunks/%s", servers[i].dir, name);
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_ino;
+}
+
+static uint32_t digest_of(unsigned i, uint32_t version)
+{
+	struct wire_chunk_state state;
+	struct err err = {0};
+
+	if (store_check(servers[i].store, CHUNK, version, &state, &err) != 0)
+		fail_msg("%s", err.text);
+	return state.digest;
+}
+
+static void raise_first(uint32_t version, uint64_t length)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = version,
+					 .new_version = version + 1, .flags = CHUNK_WRITTEN,
+					 .length = length};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+
+	assert_int_equal(store_raise(servers[0].store, &raise, NULL, deadline_in(3000), &answer,
+				     &err), 0);
+}
+
+/* What comes back lacks a few blocks: they are put into its file. Building another one would cost
+ * the disk the whole chunk, and the next server may fail meanwhile. */
+static void test_what_lacks_a_few_blocks_is_not_copied_whole(void **state)
+{
+	struct wire_chunk_pull pull = {.chunk = CHUNK, .chunk_bits = BITS, .source = {.server = 1}};
+	struct wire_chunk_state copied;
+	struct err err = {0};
+	ino_t file;
+
+	for (unsigned i = 0; i < 40; i++)
+		assert_int_equal(write_text(conn, write_of(1, i * BLOCK_BYTES, true), "old"), 0);
+	file = file_of(1, 1);
+	raise_first(1, CHUNK_LENGTH_KEEP);
+	assert_int_equal(write_text(conn, write_of(2, 0, false), "new"), 0);
+	assert_int_equal(write_text(conn, write_of(2, 17 * BLOCK_BYTES, false), "new"), 0);
+	assert_int_equal(write_text(conn, write_of(2, 60 * BLOCK_BYTES, false), "longer"), 0);
+	pull.source.addr = slice_str(servers[0].addr);
+	pull.source_version = pull.new_version = 2;
+	if (pull_chunk(servers[1].store, &server_cred, &pull, &copied, &err) != 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(copied.length, 61 * BLOCK_BYTES);
+	assert_int_equal(copied.digest, digest_of(0, 2));
+	assert_int_equal(digest_of(1, 2), digest_of(0, 2));
+	assert_int_equal(file_of(1, 2), file);
+	expect_bytes(1, 2, "new");
+	/* Shorter, with a hole in it, and already of the version that it is to have. */
+	raise_first(2, 30 * BLOCK_BYTES + 1);
+	pull.source_version = pull.new_version = 3;
+	for (unsigned i = 0; i < 2; i++) {
+		if (pull_chunk(servers[1].store, &server_cred, &pull, &copied, &err) != 0)
+			fail_msg("%s", err.text);
+		assert_int_equal(copied.length, 31 * BLOCK_BYTES);
+		assert_int_equal(digest_of(1, 3), digest_of(0, 3));
+		assert_int_equal(file_of(1, 3), file);
+	}
+}
+
+/* ---- copies ---- */
+
+enum { SOURCE = 0x99, SOURCE_BYTES = 3 * BLOCK_BYTES + 100 };
+
+static uint8_t source_bytes[1 << BITS];
+
+/* The source's replica on server i, with a hole in it and an end before the chunk's. */
+static void put_source(unsigned i)
+{
+	struct conn *c = dial(i, ROLE_CLIENT);
+	struct wire_write m = write_of(1, 0, false);
+	uint32_t server;
+
+	m.chunk = SOURCE;
+	memset(source_bytes, 0, sizeof(source_bytes));
+	for (unsigned b = 0; b < SOURCE_BYTES; b++)
+		if (b < BLOCK_BYTES || b >= 2 * BLOCK_BYTES)
+			source_bytes[b] = (uint8_t)(b * 7 + b / 256 + 1);
+	send_write(c, m, source_bytes, BLOCK_BYTES);
+	assert_int_equal(take_answer(c, &server), 0);
+	m.offset = 2 * BLOCK_BYTES;
+	send_write(c, m, source_bytes + m.offset, SOURCE_BYTES - m.offset);
+	assert_int_equal(take_answer(c, &server), 0);
+	conn_free(c);
+}
+
+static struct wire_copy copy_of(uint32_t from, uint32_t to, uint32_t len)
+{
+	struct wire_copy m = {.to = write_of(1, to, true), .len = len, .source = SOURCE,
+			      .source_version = 1, .source_offset = from, .n_from = 1};
+
+	m.from[0] = (struct wire_replica){.server = 2, .addr = slice_str(servers[1].addr)};
+	return m;
+}
+
+static int copy(const struct wire_copy *m)
+{
+	_cleanup_buf_ struct buf fields = {0};
+	struct wire_empty empty;
+
+	return call(OP_COPY, m, &empty, &fields);
+}
+
+/* Both servers' replicas of the destination have these bytes there. */
+static void expect_copied(const uint8_t *bytes, uint32_t offset, uint32_t len)
+{
+	for (unsigned i = 0; i < SERVERS; i++) {
+		uint8_t data[8 * BLOCK_BYTES], sums[4 * 8];
+		struct replica *replica;
+		struct chunk_file file;
+		size_t n;
+
+		assert_int_equal(store_acquire(servers[i].store, CHUNK, 1, 0, deadline_in(CALL_MS),
+					       &replica, &file, NULL), 0);
+		assert_int_equal(chunk_file_read(&file, offset / BLOCK_BYTES * BLOCK_BYTES,
+						 sizeof(data), data, sums, &n, NULL), 0);
+		memset(data + n, 0, sizeof(data) - n);
+		assert_memory_equal(data + offset % BLOCK_BYTES, bytes, len);
+		store_release(servers[i].store, replica);
+	}
+}
+
+static void test_a_copy_goes_down_the_chain(void **state)
+{
+	static const struct { uint32_t from, to, len; } parts[] = {
+		{0, 0, 4 * BLOCK_BYTES}, {0, 5, 3}, {100, 50, BLOCK_BYTES}, {50, 9000, 2 * BLOCK_BYTES},
+		{BLOCK_BYTES + 1, 3 * BLOCK_BYTES - 1, 20}, {SOURCE_BYTES - 10, 7, 30},
+		{0, 20 * BLOCK_BYTES, 1}, {BLOCK_BYTES, 0, BLOCK_BYTES}};
+
+	/* The source is with the other server only, then here too. */
+	for (unsigned round = 0; round < 2; round++) {
+		put_source(1 - round);
+		for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+			struct wire_copy m = copy_of(parts[i].from, parts[i].to, parts[i].len);
+			if (round == 1)
+				m.n_from = 0;
+			assert_int_equal(copy(&m), 0);
+			expect_copied(source_bytes + parts[i].from, parts[i].to, parts[i].len);
+		}
+	}
+	assert_int_equal(faults, 0);
+}
+
+static void test_a_copy_within_one_chunk(void **state)
+{
+	struct wire_copy m = copy_of(0, 5, 4);
+
+	assert_int_equal(write_text(conn, write_of(1, 0, true), "0123456789"), 0);
+	m.source = CHUNK;
+	m.n_from = 0;
+	assert_int_equal(copy(&m), 0);
+	expect_bytes(0, 1, "0123401239");
+	expect_bytes(1, 1, "0123401239");
+}
+
+/* What only some members have may be taken back: it is not to live on in a copy. */
+static void test_a_source_in_doubt(void **state)
+{
+	struct wire_copy m = copy_of(0, 0, 10);
+	struct replica *replica;
+	struct chunk_file file;
+	struct range range;
+
+	assert_int_equal(write_text(conn, write_of(1, 0, true), "as it was."), 0);
+	put_source(0);
+	assert_int_equal(store_acquire(servers[0].store, SOURCE, 1, 0, deadline_in(CALL_MS), &replica,
+				       &file, NULL), 0);
+	assert_int_equal(store_range_lock(servers[0].store, replica, 0, 0, false, 0, &range), 0);
+	store_in_doubt(servers[0].store, &range);
+	store_range_unlock(servers[0].store, &range);
+	store_release(servers[0].store, replica);
+	assert_int_equal(copy(&m), ERR_SOURCE);
+	expect_bytes(0, 1, "as it was.");
+	/* Another server's replica is asked instead. */
+	put_source(1);
+	assert_int_equal(copy(&m), 0);
+	expect_copied(source_bytes, 0, 10);
+}
+
+static void test_a_source_that_cannot_be_read(void **state)
+{
+	struct wire_copy m = copy_of(0, 0, 10);
+	struct replica *replica;
+	struct chunk_file file;
+	struct err err = {0};
+
+	assert_int_equal(write_text(conn, write_of(1, 0, true), "as it was."), 0);
+	assert_int_equal(copy(&m), ERR_SOURCE);
+	put_source(0);
+	put_source(1);
+	m.source_version = 2;
+	assert_int_equal(copy(&m), ERR_SOURCE);
+	m.source_version = 1;
+	m.from[0].addr = SLICE_LIT("127.0.0.1:1");
+	/* Damaged here: the other one's counts, if it can be had. */
+	assert_int_equal(store_acquire(servers[0].store, SOURCE, 1, 0, deadline_in(CALL_MS), &replica,
+				       &file, &err), 0);
+	assert_int_equal(pwrite(file.fd, "X", 1, file.data_offset + 3), 1);
+	store_release(servers[0].store, replica);
+	assert_int_equal(copy(&m), ERR_SOURCE);
+	expect_bytes(0, 1, "as it was.");
+	m = copy_of(0, 0, 10);
+	assert_int_equal(copy(&m), 0);
+	expect_copied(source_bytes, 0, 10);
+	assert_int_equal(faults, 0);
+}
+
+static void test_copies_that_cannot_be_meant(void **state)
+{
+	struct wire_copy m;
+
+	put_source(0);
+	m = copy_of(0, 0, 0);
+	assert_int_equal(copy(&m), ERR_PROTOCOL);
+	m = copy_of(0, 0, DATA_BYTES_MAX + 1);
+	assert_int_equal(copy(&m), ERR_PROTOCOL);
+	m = copy_of(0, (1 << BITS) - 1, 2);
+	assert_int_equal(copy(&m), ERR_PROTOCOL);
+	m = copy_of(1u << BITS, 0, 2);
+	m.n_from = 0;
+	assert_int_equal(copy(&m), ERR_SOURCE);
+	m = copy_of(0xfffff000, 0, 2);
+	assert_int_equal(copy(&m), ERR_PROTOCOL);
+	m = copy_of(0, 0, 10);
+	assert_int_equal(copy(&m), 0); /* the connection is still good */
+}
+
+static void test_the_chain_fails_under_a_copy(void **state)
+{
+	struct wire_copy m = copy_of(0, 0, 10);
+
+	put_source(0);
+	assert_int_equal(copy(&m), 0);
+	stop(&servers[1]);
+	assert_int_equal(copy(&m), ERR_PEER);
+	assert_true(faults >= 1);
+}
+
+/* ---- a next server that says what the test wants ---- */
+
+struct tail {
+	int listen_fd;
+	char addr[ADDR_BYTES_MAX];
+};
+
+/* Takes two writes; says twice that the first one is done, then that the second one is not. */
+static void *answer_twice(void *arg)
+{
+	_cleanup_buf_ struct buf fields = {0}, out = {0};
+	struct tail *tail = arg;
+	struct wire_header h[2];
+	struct wire_empty empty;
+	struct err err = {0};
+	struct conn *c = NULL;
+	char data[8];
+	int fd = accept(tail->listen_fd, NULL, NULL);
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	if (conn_accept(fd, &server_cred, deadline_in(CALL_MS), &c, &err) != 0)
+		return "accept";
+	for (unsigned i = 0; i < 2; i++)
+		if (conn_recv(c, &h[i], &fields, deadline_in(CALL_MS), &err) != 0 ||
+		    conn_recv_data(c, data, h[i].data_bytes, deadline_in(CALL_MS), &err) != 0)
+			return "receive";
+	wire_put_reply(&out, OP_WRITE, h[0].id, 0, &empty, 0);
+	wire_put_reply(&out, OP_WRITE, h[0].id, 0, &empty, 0);
+	wire_put_failure(&out, OP_WRITE, h[1].id, 0, ERR_NOSPC, "full", 0);
+	conn_send(c, buf_slice(&out), NULL, 0, deadline_in(CALL_MS), &err);
+	conn_recv(c, &h[0], &fields, deadline_in(CALL_MS), &err); /* until it is closed */
+	conn_free(c);
+	return NULL;
+}
+
+static void test_an_answer_that_comes_twice_counts_once(void **state)
+{
+	struct wire_write m = write_of(1, 0, true);
+	struct tail tail;
+	struct err err = {0};
+	uint32_t server = 0;
+	pthread_t thread;
+	void *wrong;
+
+	assert_int_equal(conn_listen("127.0.0.1:0", &tail.listen_fd, tail.addr, &err), 0);
+	fcntl(tail.listen_fd, F_SETFL, 0); /* accept() waits */
+	assert_int_equal(pthread_create(&thread, NULL, answer_twice, &tail), 0);
+	m.chain[0].addr = slice_str(tail.addr);
+	send_write(conn, m, "one", 3);
+	m.offset = BLOCK_BYTES;
+	send_write(conn, m, "two", 3);
+	assert_int_equal(take_answer(conn, &server), 0);
+	assert_int_equal(take_answer(conn, &server), ERR_PEER);
+	assert_int_equal(server, 2);
+	assert_int_equal(fault_reason, ERR_NOSPC);
+	conn_free(conn);
+	conn = dial(0, ROLE_CLIENT);
+	pthread_join(thread, &wrong);
+	assert_null(wrong);
+	close(tail.listen_fd);
+}
+
 static void test_a_committed_write_is_not_applied_again(void **state)
 {
 	struct conn *other = dial(0, ROLE_CLIENT);
@@ -413,6 +759,15 @@ int main(void)
 		T(test_refusals),
 		T(test_damaged_on_the_way),
 		T(test_the_next_server_fails),
+		T(test_a_copy_has_what_looks_like_a_hole),
+		T(test_what_lacks_a_few_blocks_is_not_copied_whole),
+		T(test_a_copy_goes_down_the_chain),
+		T(test_a_copy_within_one_chunk),
+		T(test_a_source_in_doubt),
+		T(test_a_source_that_cannot_be_read),
+		T(test_copies_that_cannot_be_meant),
+		T(test_the_chain_fails_under_a_copy),
+		T(test_an_answer_that_comes_twice_counts_once),
 		T(test_a_committed_write_is_not_applied_again),
 		T(test_what_only_the_head_has_is_sent_again),
 		T(test_no_lease_no_service),

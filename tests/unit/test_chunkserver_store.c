@@ -484,6 +484,114 @@ static void test_a_copy_that_cannot_be_put_in_place_leaves_nothing(void **state)
 	assert_int_equal(read_block(1, 0, &fill, &err), ERR_NO_CHUNK);
 }
 
+static int seen_now(struct store_seen *ret)
+{
+	struct chunk_file f;
+	struct replica *r;
+
+	assert_int_equal(store_peek(store, CHUNK, &r, &f, ret), 1);
+	store_release(store, r);
+	return 0;
+}
+
+/* A pull compares, fetches, and may copy whole at the end: that is made of what it compared. */
+static void test_a_copy_is_as_old_as_what_it_was_compared_with(void **state)
+{
+	struct store_seen seen;
+	struct store_copy copy;
+	struct err err = {0};
+	uint8_t fill;
+
+	assert_int_equal(write_block(0, 1, &err), 0);
+	seen_now(&seen);
+	assert_int_equal(write_block(0, 9, &err), 0);
+	begin_copy(1, 2, &copy);
+	copy.begun = seen.begun;
+	assert_int_equal(store_install(store, CHUNK, 1, &copy, &err), ERR_CHUNK_VERSION);
+	assert_int_equal(read_block(1, 0, &fill, &err), 0);
+	assert_int_equal(fill, 9);
+}
+
+static void patch_block(struct store_patch *p, uint32_t block, uint8_t fill)
+{
+	uint8_t data[BLOCK_BYTES], sum[4];
+	struct err err = {0};
+
+	memset(data, fill, sizeof(data));
+	crc_sums(sum, data, 0, sizeof(data));
+	assert_int_equal(chunk_file_write(&p->file, data, block * BLOCK_BYTES, BLOCK_BYTES, sum,
+					  &p->torn, &err), 0);
+}
+
+static void test_a_replica_is_brought_up_to_date_in_its_place(void **state)
+{
+	struct store_patch patch;
+	struct store_seen seen;
+	struct err err = {0};
+	uint8_t fill;
+
+	assert_int_equal(write_block(0, 1, &err), 0);
+	assert_int_equal(write_block(1, 1, &err), 0);
+	store_sync_all(store);
+	seen_now(&seen);
+	assert_int_equal(store_patch_begin(store, CHUNK, 3, &seen, &patch, &err), 0);
+	/* It serves nobody meanwhile, and nobody waits for it. */
+	assert_int_equal(read_block(1, 0, &fill, &err), ERR_CHUNK_PENDING);
+	patch_block(&patch, 1, 2);
+	assert_int_equal(store_patch_end(store, &patch, 0, &err), 0);
+	assert_int_equal(flags_now(), 0);
+	assert_int_equal(read_block(3, 0, &fill, &err), 0);
+	assert_int_equal(fill, 1);
+	assert_int_equal(read_block(3, 1, &fill, &err), 0);
+	assert_int_equal(fill, 2);
+	assert_int_equal(read_block(1, 1, &fill, &err), ERR_CHUNK_VERSION);
+	/* What was written since it was seen is newer than what would be put over it. */
+	seen_now(&seen);
+	assert_int_equal(write_chunk(CHUNK, 3, 0, 9, &err), 0);
+	assert_int_equal(store_patch_begin(store, CHUNK, 4, &seen, &patch, &err), ERR_BUSY);
+	seen_now(&seen);
+	assert_int_equal(store_patch_begin(store, CHUNK, 2, &seen, &patch, &err), ERR_BUSY);
+	assert_int_equal(read_block(3, 0, &fill, &err), 0);
+	assert_int_equal(fill, 9);
+}
+
+static void test_a_replica_that_was_being_brought_up_to_date_is_compared(void **state)
+{
+	struct store_patch patch;
+	struct store_seen seen;
+	struct err err = {0};
+	unsigned fault;
+	uint8_t fill;
+
+	/* Synced and out of the journal: a crash alone would not put it in question. */
+	assert_int_equal(write_block(0, 1, &err), 0);
+	store_sync_all(store);
+	seen_now(&seen);
+	assert_int_equal(store_patch_begin(store, CHUNK, 2, &seen, &patch, &err), 0);
+	patch_block(&patch, 0, 2);
+	/* The new name does not get onto the disk. */
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_RENAME, .nth = 1,
+							 .eno = ENOSPC, .match = "chunks/"});
+	assert_int_equal(store_patch_end(store, &patch, 0, &err), ERR_NOSPC);
+	assert_int_equal(faulty.fired[fault], 1);
+	assert_int_equal(flags_now(), HAVE_UNCLEAN);
+	assert_int_equal(read_block(1, 0, &fill, &err), ERR_CHUNK_PENDING);
+	store_sync_all(store); /* begins the journal anew, which must go on naming it */
+	faulty.n_faults = 0;
+	crash();
+	assert_int_equal(flags_now(), HAVE_UNCLEAN);
+	/* And then it can be. */
+	seen_now(&seen);
+	assert_int_equal(store_patch_begin(store, CHUNK, 2, &seen, &patch, &err), 0);
+	patch_block(&patch, 0, 3);
+	assert_int_equal(store_patch_end(store, &patch, 0, &err), 0);
+	assert_int_equal(flags_now(), 0);
+	store_sync_all(store);
+	crash();
+	assert_int_equal(read_block(2, 0, &fill, &err), 0);
+	assert_int_equal(fill, 3);
+}
+
 static void test_deletion_spares_newer(void **state)
 {
 	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
@@ -579,6 +687,9 @@ int main(void)
 		T(test_faults_are_answers),
 		T(test_a_late_copy_undoes_nothing),
 		T(test_a_copy_that_cannot_be_put_in_place_leaves_nothing),
+		T(test_a_copy_is_as_old_as_what_it_was_compared_with),
+		T(test_a_replica_is_brought_up_to_date_in_its_place),
+		T(test_a_replica_that_was_being_brought_up_to_date_is_compared),
 		T(test_deletion_spares_newer),
 		T(test_a_late_first_write_makes_nothing_again),
 		T(test_disks_are_guarded),

@@ -11,25 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "client/client.h"
-#include "tests/unit/fake_cluster.h"
-
-static struct fake_cluster c;
-static struct cairn *fs;
-
-static int setup(void **state)
-{
-	fake_start(&c, 2);
-	fs = fake_client(&c, -1);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	cairn_disconnect(fs);
-	fake_stop(&c);
-	return 0;
-}
+#include "tests/unit/client_fixture.h"
 
 static struct cairn_file *create(void)
 {
@@ -161,7 +143,7 @@ static void test_not_leader(void **state)
 
 static void test_second_master(void **state)
 {
-	struct cairn_options o = {.key_file = c.key_file, .timeout_ms = 5000};
+	struct cairn_options o = {.credentials = c.credentials, .timeout_ms = 5000};
 	struct cairn *other;
 	char list[512], dead[ADDR_BYTES_MAX], text[256];
 	int fd;
@@ -189,7 +171,7 @@ static void test_wrong_key(void **state)
 
 	snprintf(path, sizeof(path), "%s/other", c.dir);
 	assert_int_equal(auth_key_create(path, NULL), 0);
-	o.key_file = path;
+	o.credentials = path;
 	assert_int_equal(cairn_connect(&o, &other, text, sizeof(text)), -EACCES);
 	assert_in_range(clock_ms() - begin, 0, 1000);
 	unlink(path);
@@ -221,7 +203,7 @@ static void slow_master(unsigned op, unsigned ms)
 
 static struct cairn *impatient(int64_t timeout_ms)
 {
-	struct cairn_options o = {.masters = c.masters, .key_file = c.key_file, .name = "other",
+	struct cairn_options o = {.masters = c.masters, .credentials = c.credentials, .name = "other",
 				  .timeout_ms = timeout_ms, .readahead_bytes = -1};
 	struct cairn *other;
 
@@ -256,7 +238,7 @@ static void test_appends_end(void **state)
 
 	cairn_close(create());
 	assert_int_equal(cairn_open_inode(other, NULL, FAKE_FILE, O_WRONLY | O_APPEND, &f), 0);
-	slow_master(OP_GETATTR, 30000);
+	slow_master(OP_LOCK, 30000);
 	for (int i = 0; i < 4; i++) {
 		callers[i].file = f;
 		pthread_create(&callers[i].thread, NULL, append_one, &callers[i]);

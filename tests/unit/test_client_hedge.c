@@ -254,7 +254,7 @@ static void test_health(void **state)
 	enum peer_health health[4];
 	struct peers p;
 
-	peers_init(&p, NULL, "t", 100);
+	peers_init(&p, NULL, 100);
 	peers_took(&p, "a:1", 300);
 	peers_took(&p, "b:1", 20000);
 	peers_mark(&p, "c:1", false);

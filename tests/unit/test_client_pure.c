@@ -145,12 +145,67 @@ static void test_inodes_hold(void **state)
 	assert_null(inode_find(&t, 8));
 	b = inode_find(&t, 7);
 	assert_ptr_equal(b, a);
-	inode_hold(&t, a);
+	inode_hold(&t, a, true);
 	assert_false(inode_close(&t, a));
 	assert_false(inode_close(&t, a));
 	assert_true(inode_close(&t, a)); /* the last one: RELEASE */
 	assert_null(inode_find(&t, 7));
 	assert_false(inodes_any_open(&t));
+	inodes_release(&t);
+}
+
+/* A file that loses a name and keeps another one keeps what is dirty; of one that is gone nothing. */
+static void test_inodes_that_lose_a_name(void **state)
+{
+	struct dirty *list;
+	struct inodes t;
+	struct inode *i;
+	uint64_t all;
+	size_t n;
+
+	inodes_init(&t);
+	for (int gone = 0; gone < 2; gone++) {
+		i = inode_open(&t, 7, 26, true);
+		inode_dirty_mark(i, 3, 1, 1);
+		inode_hold(&t, i, gone);
+		assert_true(inode_close(&t, i));
+		i = inode_open(&t, 7, 26, false);
+		assert_int_equal(inode_dirty_list(i, &list, &n, &all), 0);
+		assert_int_equal(n, gone ? 0 : 1);
+		if (n)
+			inode_clean(i, &list[0]);
+		free(list);
+		assert_false(inode_close(&t, i)); /* RELEASE was said */
+	}
+	inodes_release(&t);
+}
+
+/* The lowest version counts, of the chunk that is there now. */
+static void test_inodes_remember_versions(void **state)
+{
+	struct dirty *list;
+	struct inodes t;
+	struct inode *i;
+	uint64_t all;
+	size_t n;
+
+	inodes_init(&t);
+	i = inode_open(&t, 7, 26, true);
+	inode_dirty_mark(i, 0, 100, 4);
+	inode_dirty_mark(i, 0, 100, 2);
+	inode_dirty_mark(i, 0, 100, 9);
+	inode_dirty_mark(i, 1, 101, 5);
+	inode_dirty_mark(i, 1, 102, 7);
+	assert_int_equal(inode_dirty_list(i, &list, &n, &all), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(list[0].chunk, 100);
+	assert_int_equal(list[0].version, 2);
+	assert_int_equal(list[1].chunk, 102);
+	assert_int_equal(list[1].version, 7);
+	inode_clean(i, &list[0]);
+	inode_clean(i, &list[1]);
+	free(list);
+	inode_close(&t, i);
 	inodes_release(&t);
 }
 
@@ -164,9 +219,9 @@ static void test_inodes_remember_dirty(void **state)
 
 	inodes_init(&t);
 	i = inode_open(&t, 7, 26, true);
-	inode_dirty_mark(i, 9);
-	inode_dirty_mark(i, 3);
-	inode_dirty_mark(i, 9);
+	inode_dirty_mark(i, 9, 1, 1);
+	inode_dirty_mark(i, 3, 1, 1);
+	inode_dirty_mark(i, 9, 1, 1);
 	inode_close(&t, i);
 	assert_null(inode_find(&t, 7)); /* closed, but not forgotten */
 	i = inode_open(&t, 7, 26, false);
@@ -176,7 +231,7 @@ static void test_inodes_remember_dirty(void **state)
 	assert_int_equal(list[0].index, 3);
 	assert_int_equal(list[1].index, 9);
 	/* Written again during the sync: it stays dirty. */
-	inode_dirty_mark(i, 3);
+	inode_dirty_mark(i, 3, 1, 1);
 	inode_clean(i, &list[0]);
 	inode_clean(i, &list[1]);
 	free(list);
@@ -188,7 +243,7 @@ static void test_inodes_remember_dirty(void **state)
 	/* More closed dirty ones than are kept: from then on an unknown file counts as dirty. */
 	for (uint64_t k = 100; k < 100 + INODES_CLOSED_MAX + 1; k++) {
 		i = inode_open(&t, k, 26, true);
-		inode_dirty_mark(i, 0);
+		inode_dirty_mark(i, 0, 1, 1);
 		inode_close(&t, i);
 	}
 	i = inode_open(&t, 7, 26, false);
@@ -310,6 +365,8 @@ int main(void)
 		cmocka_unit_test(test_walk_splice),
 		cmocka_unit_test(test_inodes_hold),
 		cmocka_unit_test(test_inodes_remember_dirty),
+		cmocka_unit_test(test_inodes_that_lose_a_name),
+		cmocka_unit_test(test_inodes_remember_versions),
 		cmocka_unit_test(test_location_rule),
 		cmocka_unit_test(test_location_limits),
 	};

@@ -20,6 +20,12 @@
 
 static const struct auth_key good_key = {.bytes = "0123456789abcdef", .len = 16};
 static const struct auth_key bad_key = {.bytes = "0123456789abcdeX", .len = 16};
+static const struct cred client_cred = {.key = {.bytes = "0123456789abcdef", .len = 16},
+					.role = ROLE_CLIENT, .name = "t"};
+static const struct cred master_cred = {.key = {.bytes = "0123456789abcdef", .len = 16},
+					.role = ROLE_MASTER};
+static const struct cred bad_cred = {.key = {.bytes = "0123456789abcdeX", .len = 16},
+				     .role = ROLE_MASTER};
 
 /* Runs both sides in memory until one is done or refuses. */
 static int shake(const struct auth_key *client_key, const struct auth_key *server_key,
@@ -109,7 +115,7 @@ static void test_auth_refuses_other_messages(void **state)
 struct server {
 	int fd;
 	char addr[ADDR_BYTES_MAX];
-	const struct auth_key *key;
+	const struct cred *cred;
 	int accepted; /* result of conn_accept */
 	pthread_t thread;
 };
@@ -127,7 +133,7 @@ static void *serve(void *arg)
 	poll(&p, 1, 5000);
 	fd = accept(s->fd, NULL, NULL);
 	assert_true(fd >= 0);
-	s->accepted = conn_accept(fd, s->key, ROLE_MASTER, deadline_in(2000), &c, NULL);
+	s->accepted = conn_accept(fd, s->cred, deadline_in(2000), &c, NULL);
 	while (c && conn_recv(c, &h, &fields, deadline_in(5000), NULL) == 0) {
 		struct cursor cur = cursor_slice(buf_slice(&fields));
 		buf_clear(&c->out);
@@ -155,9 +161,9 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-static void server_start(struct server *s, const struct auth_key *key)
+static void server_start(struct server *s, const struct cred *cred)
 {
-	*s = (struct server){.key = key};
+	*s = (struct server){.cred = cred};
 	assert_int_equal(conn_listen("127.0.0.1:0", &s->fd, s->addr, NULL), 0);
 	assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
 }
@@ -179,8 +185,8 @@ static void test_conn_calls(void **state)
 	struct server s;
 	struct conn *c;
 
-	server_start(&s, &good_key);
-	assert_int_equal(conn_dial(s.addr, &good_key, ROLE_CLIENT, "t", deadline_in(2000), &c,
+	server_start(&s, &master_cred);
+	assert_int_equal(conn_dial(s.addr, &client_cred, ROLE_MASTER, deadline_in(2000), &c,
 				   &err), 0);
 	assert_int_equal(c->peer_role, ROLE_MASTER);
 	for (int i = 0; i < 3; i++) {
@@ -214,10 +220,10 @@ static void test_conn_watch_frozen(void **state)
 	struct server s;
 	struct conn *c;
 
-	server_start(&s, &good_key); /* which takes one connection */
-	assert_int_equal(conn_dial(s.addr, &good_key, ROLE_CLIENT, "t", deadline_in(2000), &c,
+	server_start(&s, &master_cred); /* which takes one connection */
+	assert_int_equal(conn_dial(s.addr, &client_cred, ROLE_MASTER, deadline_in(2000), &c,
 				   &err), 0);
-	conn_watch(c, &good_key, ROLE_CLIENT, "t");
+	conn_watch(c);
 	begin = clock_ms();
 	assert_int_equal(conn_call(c, OP_GETATTR, 0, &ref, &attr, &fields, deadline_in(30000),
 				   &err), ERR_UNREACHABLE);
@@ -239,12 +245,11 @@ static void *serve_late(void *arg)
 	struct wire_header h;
 
 	poll(&p, 1, 5000);
-	s->accepted = conn_accept(accept(s->fd, NULL, NULL), s->key, ROLE_MASTER,
-				  deadline_in(2000), &c, NULL);
+	s->accepted = conn_accept(accept(s->fd, NULL, NULL), s->cred, deadline_in(2000), &c, NULL);
 	assert_int_equal(conn_recv(c, &h, &fields, deadline_in(5000), NULL), 0);
 	for (int i = 0; i < 2; i++) {
 		poll(&p, 1, 5000);
-		if (conn_accept(accept(s->fd, NULL, NULL), s->key, ROLE_MASTER, deadline_in(2000),
+		if (conn_accept(accept(s->fd, NULL, NULL), s->cred, deadline_in(2000),
 				&other, NULL) == 0) {
 			s->accepted++;
 			conn_free(other);
@@ -262,7 +267,7 @@ static void test_conn_watch_busy(void **state)
 {
 	_cleanup_buf_ struct buf fields = {0};
 	struct wire_inode_ref ref = {.inode = 1};
-	struct server s = {.key = &good_key};
+	struct server s = {.cred = &master_cred};
 	struct wire_attr_reply attr;
 	struct err err = {0};
 	int64_t begin;
@@ -270,9 +275,9 @@ static void test_conn_watch_busy(void **state)
 
 	assert_int_equal(conn_listen("127.0.0.1:0", &s.fd, s.addr, NULL), 0);
 	assert_int_equal(pthread_create(&s.thread, NULL, serve_late, &s), 0);
-	assert_int_equal(conn_dial(s.addr, &good_key, ROLE_CLIENT, "t", deadline_in(2000), &c,
+	assert_int_equal(conn_dial(s.addr, &client_cred, ROLE_MASTER, deadline_in(2000), &c,
 				   &err), 0);
-	conn_watch(c, &good_key, ROLE_CLIENT, "t");
+	conn_watch(c);
 	begin = clock_ms();
 	assert_int_equal(conn_call(c, OP_GETATTR, 0, &ref, &attr, &fields, deadline_in(20000),
 				   &err), 0);
@@ -293,8 +298,8 @@ static void test_conn_sends_files(void **state)
 	struct server s;
 	struct conn *c;
 
-	server_start(&s, &good_key);
-	assert_int_equal(conn_dial(s.addr, &good_key, ROLE_CLIENT, "t", deadline_in(2000), &c,
+	server_start(&s, &master_cred);
+	assert_int_equal(conn_dial(s.addr, &client_cred, ROLE_MASTER, deadline_in(2000), &c,
 				   NULL), 0);
 	wire_put_request(&message, OP_READ, 7, 0, &read, 0);
 	/* Two requests in flight: the answers come one after the other. */
@@ -318,8 +323,8 @@ static void test_conn_wrong_key(void **state)
 	struct server s;
 	struct conn *c = NULL;
 
-	server_start(&s, &bad_key);
-	assert_int_equal(conn_dial(s.addr, &good_key, ROLE_CLIENT, "t", deadline_in(2000), &c,
+	server_start(&s, &bad_cred);
+	assert_int_equal(conn_dial(s.addr, &client_cred, ROLE_MASTER, deadline_in(2000), &c,
 				   &err), ERR_AUTH);
 	assert_null(c);
 	assert_non_null(strstr(err.text, s.addr));
@@ -333,7 +338,7 @@ static void test_conn_hostile_hello(void **state)
 	struct conn raw = {0};
 	uint8_t junk[64];
 
-	server_start(&s, &good_key);
+	server_start(&s, &master_cred);
 	raw.fd = socket(AF_INET, SOCK_STREAM, 0);
 	char host[ADDR_BYTES_MAX], port[8];
 	assert_int_equal(addr_split(s.addr, host, port, NULL), 0);
@@ -360,7 +365,7 @@ static void test_conn_nobody_there(void **state)
 	assert_true(conn_listen(addr, &fd2, NULL, &err) < 0);
 	assert_non_null(strstr(err.text, addr));
 	close(fd);
-	assert_int_equal(conn_dial(addr, &good_key, ROLE_CLIENT, "t", deadline_in(1000), &c, &err),
+	assert_int_equal(conn_dial(addr, &client_cred, ROLE_MASTER, deadline_in(1000), &c, &err),
 			 ERR_UNREACHABLE);
 	assert_non_null(strstr(err.text, addr));
 }

@@ -222,6 +222,50 @@ static void test_wire_failure_reply(void **state)
 	assert_int_equal(wire_get_reply(&h, (struct slice){0}, &empty, NULL, &err), ERR_PROTOCOL);
 }
 
+/* What is leased is told in the header: of answers that are stored, and of failures. */
+static void test_wire_leased_replies(void **state)
+{
+	_cleanup_buf_ struct buf b = {0}, text = {0};
+	struct wire_attr_reply rep = {.attr.inode = 77}, got;
+	struct err err = {0};
+	struct wire_header h;
+	struct slice fields;
+	size_t second;
+
+	wire_put_reply(&b, OP_GETATTR, 4, 0, &rep, 0);
+	second = b.len;
+	wire_put_failure(&b, OP_LOOKUP, 5, 0, ERR_NOENT, "no", 0);
+	wire_set_leased(&b, 0, WIRE_LEASED_INODE);
+	wire_set_leased(&b, second, WIRE_LEASED_PARENT);
+	assert_int_equal(wire_header_get(b.data, &h, &err), 0);
+	fields = slice_of(b.data + WIRE_HEADER_BYTES, h.fields_bytes);
+	assert_int_equal(wire_check(b.data, &h, fields, &err), 0);
+	assert_int_equal(h.flags, WIRE_REPLY | WIRE_LEASED_INODE);
+	assert_int_equal(wire_get_reply(&h, fields, &got, NULL, &err), 0);
+	assert_int_equal(got.attr.inode, 77);
+	wire_text(&text, &h, fields);
+	assert_non_null(strstr(buf_str(&text), "GETATTR reply id=4 data=0 leased=2"));
+	assert_int_equal(wire_header_get(b.data + second, &h, &err), 0);
+	fields = slice_of(b.data + second + WIRE_HEADER_BYTES, h.fields_bytes);
+	assert_int_equal(wire_check(b.data + second, &h, fields, &err), 0);
+	assert_int_equal(h.flags, WIRE_REPLY | WIRE_LEASED_PARENT);
+	assert_int_equal(wire_get_reply(&h, fields, &got, NULL, &err), ERR_NOENT);
+}
+
+/* Requests of clients that know of no leases ask for none. */
+static void test_wire_reads_without_a_session(void **state)
+{
+	_cleanup_buf_ struct buf b = {0};
+	struct wire_name_ref in = {.parent = 1, .name = SLICE_LIT("x"), .session = 9}, out;
+	struct cursor c;
+
+	wire_name_ref_put(&b, &in);
+	c = cursor_slice(slice_of(b.data, b.len - sizeof(in.session)));
+	assert_int_equal(wire_name_ref_get(&c, &out), 0);
+	assert_true(slice_eq(out.name, in.name));
+	assert_int_equal(out.session, 0);
+}
+
 static void test_wire_too_long_is_refused(void **state)
 {
 	_cleanup_buf_ struct buf b = {0};
@@ -268,6 +312,8 @@ int main(void)
 		cmocka_unit_test(test_wire_message_round_trip),
 		cmocka_unit_test(test_wire_header_refuses),
 		cmocka_unit_test(test_wire_failure_reply),
+		cmocka_unit_test(test_wire_leased_replies),
+		cmocka_unit_test(test_wire_reads_without_a_session),
 		cmocka_unit_test(test_wire_too_long_is_refused),
 		cmocka_unit_test(test_wire_list),
 	};

@@ -77,7 +77,7 @@ static void test_plain(void **state)
 	assert_true(o.foreground);
 	assert_false(o.debug);
 	assert_false(o.single_thread);
-	assert_null(o.key_file);
+	assert_null(o.credentials);
 	assert_int_equal(o.timeout_ms, 0);
 	assert_int_equal(o.log_level, LOG_INFO);
 	mount_options_release(&o);
@@ -89,10 +89,10 @@ static void test_own_options(void **state)
 	struct err err;
 
 	assert_int_equal(PARSE("cairn-mount", "MNT", "-s", "-o",
-			       "master=h:1,key_file=/k,timeout=1500ms,log_level=warn", "-o",
+			       "master=h:1,credentials=/k,timeout=1500ms,log_level=warn", "-o",
 			       "readahead=0,log_file=/l"), 0);
 	assert_string_equal(o.masters, "h:1");
-	assert_string_equal(o.key_file, "/k");
+	assert_string_equal(o.credentials, "/k");
 	assert_string_equal(o.log_file, "/l");
 	assert_int_equal(o.timeout_ms, 1500);
 	assert_int_equal(o.readahead_bytes, -1);
@@ -105,6 +105,27 @@ static void test_own_options(void **state)
 	assert_int_equal(o.readahead_bytes, 2 << 20);
 	assert_true(o.foreground && o.debug);
 	assert_int_equal(o.log_level, LOG_DEBUG);
+	mount_options_release(&o);
+}
+
+/* When reads set the time of access, and what of that the kernel is told too. */
+static void test_access_times(void **state)
+{
+	struct mount_options o;
+	struct err err;
+
+	assert_int_equal(PARSE("cairn-mount", "MNT"), 0);
+	assert_int_equal(o.atime, CAIRN_ATIME_RELATIVE);
+	assert_false(o.read_only);
+	mount_options_release(&o);
+	assert_int_equal(PARSE("cairn-mount", "MNT", "-o", "strictatime"), 0);
+	assert_int_equal(o.atime, CAIRN_ATIME_STRICT);
+	assert_string_equal(fuse_line(&o), "");
+	mount_options_release(&o);
+	assert_int_equal(PARSE("cairn-mount", "MNT", "-o", "relatime,noatime,ro"), 0);
+	assert_int_equal(o.atime, CAIRN_ATIME_NONE);
+	assert_true(o.read_only);
+	assert_string_equal(fuse_line(&o), "-o noatime,ro");
 	mount_options_release(&o);
 }
 
@@ -183,6 +204,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain), cmocka_unit_test(test_own_options),
+		cmocka_unit_test(test_plain), cmocka_unit_test(test_access_times),
 		cmocka_unit_test(test_passed_on), cmocka_unit_test(test_mount_helper),
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_masters_trim),
 	};

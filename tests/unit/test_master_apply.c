@@ -7,193 +7,8 @@
 /* cmocka.h needs the four above first */
 #include <cmocka.h>
 
-#include <stdio.h>
-#include <sys/stat.h>
-#include <time.h>
-
-#include "common/cleanup.h"
-#include "master/apply.h"
-#include "master/query.h"
-#include "master/schema_check.h"
-
-static struct state *st;
-static uint64_t next_index;
-static uint64_t session, seq;
-static struct apply_result result;
-/* Every entry applied, for the replay that must give the same state. */
-static struct buf history;
-
-static int apply(uint16_t number, const void *m)
-{
-	_cleanup_buf_ struct buf entry = {0};
-	struct err err = {0};
-	struct when time = {.sec = 1000 + (int64_t)next_index};
-	int r;
-
-	assert_int_equal(cmd_put(&entry, number, time, m), 0);
-	assert_int_equal(entry.len % 8, 0);
-	buf_le32(&history, (uint32_t)entry.len);
-	buf_append_slice(&history, buf_slice(&entry));
-	apply_result_release(&result);
-	r = apply_entry(st, ++next_index, buf_slice(&entry), &result, &err);
-	if (r != 0)
-		fail_msg("entry %llu: %d %s", (unsigned long long)next_index, r, err.text);
-	return result.status;
-}
-
-static struct wire_opid opid(void)
-{
-	seq++;
-	return (struct wire_opid){.session = session, .seq = seq, .floor = seq > 20 ? seq - 20 : 1};
-}
-
-#define REPLY(record)                                                          \
-	static struct record reply_##record(void)                              \
-	{                                                                      \
-		struct cursor c = cursor_slice(buf_slice(&result.reply));      \
-		struct record rep;                                             \
-		assert_int_equal(record##_get(&c, &rep), 0);                   \
-		return rep;                                                    \
-	}
-REPLY(wire_session)
-REPLY(wire_make_reply)
-REPLY(wire_unlink_reply)
-REPLY(wire_rename_reply)
-REPLY(wire_chunk_reply)
-REPLY(wire_cs_registered)
-
-static int make(uint64_t parent, const char *name, uint32_t mode, uint8_t flags, uint64_t *ret)
-{
-	struct cmd_make m = {.req = {.id = opid(), .parent = parent, .name = slice_str(name),
-				     .mode = mode, .flags = flags,
-				     .cred = {.uid = 1000, .gid = 1000}}};
-	int r;
-	if (S_ISLNK(mode))
-		m.req.target = SLICE_LIT("target");
-	if (flags & MAKE_CHUNK) {
-		m.n_members = 2;
-		m.members[0].server = 1;
-		m.members[1].server = 2;
-	}
-	r = apply(CMD_NUMBER_MAKE, &m);
-	if (r == 0 && ret)
-		*ret = reply_wire_make_reply().attr.inode;
-	return r;
-}
-
-static int unlink_name(uint64_t parent, const char *name, bool dir, uint64_t hold)
-{
-	struct cmd_unlink m = {.req = {.id = opid(), .parent = parent, .name = slice_str(name),
-				       .dir = dir, .hold = hold}};
-	return apply(CMD_NUMBER_UNLINK, &m);
-}
-
-static int rename_name(uint64_t parent, const char *name, uint64_t to, const char *new_name,
-		       uint32_t flags)
-{
-	struct cmd_rename m = {.req = {.id = opid(), .parent = parent, .name = slice_str(name),
-				       .new_parent = to, .new_name = slice_str(new_name),
-				       .flags = flags}};
-	return apply(CMD_NUMBER_RENAME, &m);
-}
-
-static int link_name(uint64_t inode, uint64_t parent, const char *name)
-{
-	struct cmd_link m = {.req = {.id = opid(), .inode = inode, .parent = parent,
-				     .name = slice_str(name)}};
-	return apply(CMD_NUMBER_LINK, &m);
-}
-
-static int set_size(uint64_t inode, uint64_t size)
-{
-	struct cmd_setattr m = {.req = {.id = opid(), .inode = inode, .mask = SET_SIZE,
-					.size = size}};
-	return apply(CMD_NUMBER_SETATTR, &m);
-}
-
-static int wrote(uint64_t inode, uint64_t offset, uint64_t end)
-{
-	struct cmd_wrote m = {.req = {.id = opid(), .inode = inode, .offset = offset, .end = end}};
-	return apply(CMD_NUMBER_WROTE, &m);
-}
-
-static int chunk_make(uint64_t inode, uint64_t index, unsigned copies, uint64_t *ret)
-{
-	struct cmd_chunk_make m = {.req = {.id = opid(), .inode = inode, .index = index}};
-	int r;
-	for (unsigned i = 0; i < copies; i++)
-		m.members[m.n_members++].server = 1 + (i + (unsigned)index) % 4;
-	r = apply(CMD_NUMBER_CHUNK_MAKE, &m);
-	if (r == 0 && ret)
-		*ret = reply_wire_chunk_reply().chunk.id;
-	return r;
-}
-
-static struct wire_attr attr_of(uint64_t inode)
-{
-	struct wire_attr attr = {0};
-	assert_int_equal(query_getattr(st, inode, &attr, NULL), 0);
-	return attr;
-}
-
-static uint64_t lookup(uint64_t parent, const char *name)
-{
-	struct wire_name_ref ref = {.parent = parent, .name = slice_str(name)};
-	struct wire_attr_reply rep;
-	return query_lookup(st, &ref, &rep, NULL) == 0 ? rep.attr.inode : 0;
-}
-
-static struct row_chunk chunk_row(uint64_t chunk)
-{
-	_cleanup_buf_ struct buf b = {0};
-	struct row_chunk row = {0};
-	state_get_row_chunk(st, key_chunk(chunk), &row, &b);
-	return row;
-}
-
-static void check_invariants(void)
-{
-	_cleanup_buf_ struct buf report = {0};
-	int n = schema_check(st, &report, 10);
-	if (n != 0)
-		fail_msg("%d wrong: %s", n, buf_str(&report));
-}
-
-static int setup(void **state)
-{
-	struct cmd_format format = {.cluster = SLICE_LIT("0123456789abcdef"),
-				    .hash_key = SLICE_LIT("fedcba9876543210"), .copies = 3};
-	struct cmd_session_open open = {.req = {.name = SLICE_LIT("test"), .nonce = 7}};
-
-	assert_int_equal(state_new(NULL, &st), 0);
-	next_index = seq = session = 0;
-	buf_clear(&history);
-	assert_int_equal(apply(CMD_NUMBER_FORMAT, &format), 0);
-	assert_int_equal(apply(CMD_NUMBER_FORMAT, &format), ERR_EXIST);
-	for (unsigned i = 1; i <= 4; i++) {
-		char uuid[17];
-		struct cmd_server_register reg = {.addr = SLICE_LIT("127.0.0.1:1")};
-		snprintf(uuid, sizeof(uuid), "server-uuid-%04u", i);
-		reg.uuid = slice_of(uuid, 16);
-		assert_int_equal(apply(CMD_NUMBER_SERVER_REGISTER, &reg), 0);
-		assert_int_equal(reply_wire_cs_registered().server, i);
-		assert_int_equal(apply(CMD_NUMBER_SERVER_REGISTER, &reg), 0);
-		assert_int_equal(reply_wire_cs_registered().server, i);
-	}
-	assert_int_equal(apply(CMD_NUMBER_SESSION_OPEN, &open), 0);
-	session = reply_wire_session().session;
-	assert_int_equal(apply(CMD_NUMBER_SESSION_OPEN, &open), 0);
-	assert_int_equal(reply_wire_session().session, session);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	check_invariants();
-	apply_result_release(&result);
-	state_free(st);
-	return 0;
-}
+#include "tests/lib/seed.h"
+#include "tests/unit/apply_fixture.h"
 
 static void test_names(void **state)
 {
@@ -382,6 +197,24 @@ static void test_only_what_was_written_is_marked_as_written(void **state)
 	assert_int_equal(chunk_row(now).flags, CHUNK_WRITTEN);
 }
 
+/* Behind the end lies what was written and never made known: it is cut off wherever the new end is. */
+static void test_a_new_size_cuts_at_the_old_end(void **state)
+{
+	uint64_t f, chunk, behind;
+
+	make(1, "f", S_IFREG | 0644, MAKE_CHUNK, &f);
+	chunk = reply_wire_make_reply().chunk.id;
+	assert_int_equal(wrote(f, 0, 100), 0);
+	assert_int_equal(chunk_make(f, 1, 3, &behind), 0);
+	assert_int_equal(set_size(f, 5000), 0);
+	assert_int_equal(attr_of(f).size, 5000);
+	assert_int_equal(chunk_row(chunk).cut, 100);
+	assert_int_equal(chunk_row(chunk).pending_version, 2);
+	assert_int_equal(chunk_row(behind).version, 0);
+	assert_int_equal(set_size(f, 5000), 0);
+	assert_int_equal(chunk_row(chunk).cut, 100);
+}
+
 /* Servers that had nothing of the chunk when it was raised have taken it at the old version: the
  * members of the new one have nothing. (Simulation, seed 149.) */
 static void test_a_first_write_that_a_raise_overtook_does_not_count(void **state)
@@ -567,7 +400,7 @@ static void test_readdir_pages(void **state)
 	for (;;) {
 		struct wire_readdir_reply rep = {0};
 		struct cursor list, item;
-		assert_int_equal(query_readdir(st, &req, &rep, &backing, NULL), 0);
+		assert_int_equal(query_readdir(st, &req, NULL, &rep, &backing, NULL), 0);
 		list = cursor_slice(rep.entries);
 		while (wire_list_next(&list, &item) == 1) {
 			struct wire_dirent e;
@@ -610,7 +443,7 @@ static void test_readdir_keeps_names_of_one_hash_together(void **state)
 		unsigned seen = 0;
 		for (req.cookie = 0; !rep.eof;) {
 			struct cursor list, item;
-			assert_int_equal(query_readdir(st, &req, &rep, &backing, NULL), 0);
+			assert_int_equal(query_readdir(st, &req, NULL, &rep, &backing, NULL), 0);
 			list = cursor_slice(rep.entries);
 			while (wire_list_next(&list, &item) == 1) {
 				struct wire_dirent e;
@@ -655,28 +488,6 @@ static void test_xattrs(void **state)
 
 /* ---- a random history ---- */
 
-static uint64_t rng_state;
-static unsigned rnd(unsigned n)
-{
-	uint64_t z = rng_state += 0x9e3779b97f4a7c15ULL;
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return (unsigned)((z ^ z >> 31) % n);
-}
-
-static uint64_t random_inode(bool want_dir)
-{
-	for (int tries = 0; tries < 8; tries++) {
-		_cleanup_buf_ struct buf b = {0};
-		struct row_inode row;
-		uint64_t inode = 1 + rnd(80);
-		if (state_get_row_inode(st, key_inode(inode), &row, &b) == 1 &&
-		    S_ISDIR(row.mode) == want_dir)
-			return inode;
-	}
-	return 1;
-}
-
 static void random_raise(void)
 {
 	uint64_t chunk = 1 + rnd(100);
@@ -706,25 +517,36 @@ static void random_raise(void)
 static void random_step(void)
 {
 	char name[16], other[16];
-	uint64_t dir = random_inode(true), to = random_inode(true), file = random_inode(false);
+	uint64_t dir = random_inode(true, 80), to = random_inode(true, 80), file = random_inode(false, 80);
 
 	snprintf(name, sizeof(name), "n%u", rnd(6));
 	snprintf(other, sizeof(other), "n%u", rnd(6));
 	switch (rnd(13)) {
 	case 0: make(dir, name, S_IFDIR | 0755, 0, NULL); break;
-	case 1: make(dir, name, S_IFREG | 0644, rnd(4) & 3, NULL); break;
+	case 1:
+		if (!rnd(8))
+			name[0] = '\0';
+		make(dir, name, S_IFREG | 0644, name[0] ? rnd(4) : MAKE_TMPFILE, NULL);
+		break;
 	case 2: make(dir, name, S_IFLNK | 0777, 0, NULL); break;
 	case 3: unlink_name(dir, name, false, rnd(3) ? 0 : lookup(dir, name)); break;
 	case 4: unlink_name(dir, name, true, 0); break;
 	case 5:
-	case 6: rename_name(dir, name, to, other, rnd(3)); break;
+	case 6: rename_name(dir, name, to, other, rnd(6)); break;
 	case 7: link_name(file, dir, name); break;
 	case 8: chunk_make(file, rnd(3), 1 + rnd(3), NULL); break;
-	case 9: wrote(file, rnd(1 << 28), (uint64_t)rnd(1 << 28)); break;
+	case 9: {
+		static const uint8_t flags[] = {0, WROTE_KEEP_SIZE, WROTE_HOLE, WROTE_SET_ASIDE,
+						WROTE_HOLE | WROTE_KEEP_SIZE};
+		struct cmd_wrote w = {.req = {.id = opid(), .inode = file, .offset = rnd(1 << 28),
+					      .end = rnd(1 << 28), .flags = flags[rnd(5)]}};
+		apply(CMD_NUMBER_WROTE, &w);
+		break;
+	}
 	case 10: set_size(file, rnd(1 << 28)); break;
 	case 11: random_raise(); break;
 	default: {
-		struct cmd_release rel = {.req = {.id = opid(), .inode = random_inode(false)}};
+		struct cmd_release rel = {.req = {.id = opid(), .inode = random_inode(false, 80)}};
 		apply(CMD_NUMBER_RELEASE, &rel);
 	}
 	}
@@ -757,11 +579,7 @@ static void check_deterministic(void)
 
 static void test_random_histories(void **state)
 {
-	const char *given = getenv("SEED");
-	uint64_t seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
-
-	printf("seed %llu\n", (unsigned long long)seed);
-	rng_state = seed;
+	rng_state = test_seed();
 	for (int i = 0; i < 3000; i++) {
 		random_step();
 		if (i % 50 == 0)
@@ -781,6 +599,7 @@ int main(void)
 		T(test_replay_is_skipped_and_time_goes_forward),
 		T(test_chunks_live_and_die),
 		T(test_only_what_was_written_is_marked_as_written),
+		T(test_a_new_size_cuts_at_the_old_end),
 		T(test_a_first_write_that_a_raise_overtook_does_not_count),
 		T(test_what_is_wanted_of_a_server_outlives_its_registration),
 		T(test_large_files_go_in_steps),

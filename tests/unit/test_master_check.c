@@ -105,11 +105,43 @@ static void root_lost(void) { del(key_inode(ROOT_INODE)); }
 static void holder_lost(void) { del(key_held(1, SAMPLE_OPEN)); }
 static void held_named(void) { put_empty(key_held(1, SAMPLE_FILE)); }
 static void held_by_nobody(void) { put_empty(key_held(99, SAMPLE_OPEN)); }
+/* The sample's lock, and another one. */
+static struct key lock_key(uint64_t session)
+{
+	return key_lock(SAMPLE_FILE, session, 5, LOCK_WHOLE);
+}
+static struct key lock_pair(uint64_t session)
+{
+	return key_session_lock(session, SAMPLE_FILE, 5, LOCK_WHOLE);
+}
+static void lock_lost(void) { del(lock_key(1)); }
+static void lock_pair_lost(void) { del(lock_pair(1)); }
+static void lock_of_nobody(void)
+{
+	EDIT(row_lock, lock_key(1), state_put_row_lock(st, lock_key(99), &row));
+	put_empty(lock_pair(99));
+}
+static void lock_garbled(void)
+{
+	EDIT(row_lock, lock_key(1), row.ranges.len--);
+}
+static void lock_empty(void)
+{
+	EDIT(row_lock, lock_key(1), row.ranges.len = 0);
+}
+static void locks_conflict(void)
+{
+	static const uint8_t exclusive[17] = {[8] = 9, [16] = LOCK_EXCLUSIVE};
+	EDIT(row_lock, lock_key(1), row.ranges = slice_of(exclusive, 17),
+	     state_put_row_lock(st, lock_key(2), &row));
+	put_empty(lock_pair(2));
+}
 static void xattr_stray(void)
 {
 	struct key key = key_xattr(77, SLICE_LIT("user.a"));
 	state_put(st, key_slice(&key), SLICE_LIT("value"));
 }
+static void xattr_of_bare(void) { EDIT(row_inode, key_inode(SAMPLE_FILE), row.bare = 1); }
 static void xattr_many(void)
 {
 	for (unsigned i = 0; i < XATTRS_MAX; i++) {
@@ -151,6 +183,25 @@ static void file_is_dir(void)
 	EDIT(row_chunk, key_chunk(SAMPLE_FEW), row.refs = 2);
 	state_put_row_file_chunk(st, key_file_chunk(SAMPLE_DIR, 0), &ref);
 }
+static void blocks_many(void) { EDIT(row_inode, key_inode(SAMPLE_FILE), row.blocks++); }
+static void blocks_in_map(void)
+{
+	EDIT(row_file_chunk, key_file_chunk(SAMPLE_FILE, 0), row.solid = 5, row.map = SLICE_LIT("\x21"));
+}
+static void blocks_beyond(void)
+{
+	EDIT(row_file_chunk, key_file_chunk(SAMPLE_FILE, 0), row.solid++);
+}
+static void blocks_none(void)
+{
+	struct row_file_chunk ref = {0};
+	state_put_row_file_chunk(st, key_file_chunk(SAMPLE_FILE, 9), &ref);
+}
+static void quota_lost(void) { del(key_quota(1)); }
+static void quota_more(void) { EDIT(row_quota, key_quota(1), row.blocks++); }
+static void quota_in_itself(void) { EDIT(row_quota, key_quota(1), row.parent = 1); }
+static void quota_elsewhere(void) { EDIT(row_quota, key_quota(1), row.inode = SAMPLE_DIR); }
+static void quota_future(void) { EDIT(row_meta, key_meta(), row.next_quota = 1); }
 static void reclaim_lost(void) { del(key_reclaim(SAMPLE_BIG)); }
 static void on_server_lost(void) { del(key_on_server(2, SAMPLE_WHOLE)); }
 static void on_server_old(void)
@@ -254,8 +305,15 @@ static const struct damage {
 	{root_lost, "there is no root directory"},
 	{holder_lost, "inode 6 has no name and no holder"},
 	{held_named, "session 1 holds inode 4, which is not there or has a name"},
+	{lock_lost, "session 1 is to have a lock of inode 4, which is not there"},
+	{lock_pair_lost, "a lock of inode 4 is not found by its session"},
+	{lock_of_nobody, "a lock of inode 4 is of session 63, which is not there"},
+	{lock_garbled, "a lock of inode 4 does not decode"},
+	{lock_empty, "a lock of inode 4 has no range"},
+	{locks_conflict, "locks of inode 4 conflict"},
 	{held_by_nobody, "inode 6 is held by session 63, which is not there"},
 	{xattr_stray, "an extended attribute of inode 4d, which is not there"},
+	{xattr_of_bare, "an extended attribute of inode 4, which is to have none"},
 	{xattr_many, "inode 4 has more than 256 extended attributes"},
 	{reclaim_live, "inode 4 is being freed and is still there"},
 	{inode_garbled, "inode 5 does not decode"},
@@ -269,6 +327,15 @@ static const struct damage {
 	{refs_none, "chunk 0000000000000001 has no references"},
 	{file_gone, "index 0 of inode 4d, which is not there"},
 	{file_is_dir, "inode 2 has a chunk at index 0 and cannot"},
+	{blocks_many, "inode 4 counts 1 blocks more than it has"},
+	{blocks_in_map, "inode 4 index 0: byte 0 of the map has blocks that are told already"},
+	{blocks_beyond, "inode 4 index 0 has blocks beyond its end"},
+	{blocks_none, "inode 4 index 9 has no chunk and no blocks"},
+	{quota_lost, "inode 3 is counted in quota 1, which is not there"},
+	{quota_more, "quota 1 counts 0 inodes and 1 blocks more than there are"},
+	{quota_in_itself, "quota 1 lies in one that is not there, or in itself"},
+	{quota_elsewhere, "quota 1 is of directory 2, which is not there or counted elsewhere"},
+	{quota_future, "quota 1 was never given out"},
 	{reclaim_lost, "of inode 7, which is not there"},
 	{on_server_lost, "chunk 0000000000000002: server 2's row is missing or differs"},
 	{on_server_old, "chunk 0000000000000002: server 2's row is missing or differs"},

@@ -9,7 +9,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -18,6 +17,7 @@
 #include "master/csreg.h"
 #include "master/place.h"
 #include "master/store.h"
+#include "tests/lib/seed.h"
 
 static struct slice str(const char *s)
 {
@@ -257,8 +257,7 @@ static void test_placement_spreads(void **unused)
 	enum { ROUNDS = 3000 };
 	unsigned big = 0, small = 0;
 
-	rng_state = (uint64_t)time(NULL);
-	printf("seed %llu\n", (unsigned long long)rng_state);
+	rng_state = test_seed();
 	for (int i = 0; i < ROUNDS; i++) {
 		struct place_server s[] = {
 			{.id = 1, .free_bytes = 300ull << 30, .rack = "a", .host = "h1"},

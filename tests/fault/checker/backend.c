@@ -72,9 +72,23 @@ static int mount_open(struct backend *b, const char *path, int flags, void **ret
 	return 0;
 }
 
+/* The kernel splits a read into several requests. When the mount dies between two of them, the
+ * first part is given as if the file ended there: only the rest tells. */
 static ssize_t mount_pread(void *file, void *data, size_t n, uint64_t offset)
 {
-	return file_result(pread(((struct mount_file *)file)->fd, data, n, (off_t)offset));
+	int fd = ((struct mount_file *)file)->fd;
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t r = file_result(pread(fd, (uint8_t *)data + done, n - done,
+					      (off_t)(offset + done)));
+		if (r < 0)
+			return r;
+		if (r == 0)
+			break;
+		done += (size_t)r;
+	}
+	return (ssize_t)done;
 }
 
 static ssize_t mount_pwrite(void *file, const void *data, size_t n, uint64_t offset)

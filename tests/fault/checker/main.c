@@ -10,6 +10,7 @@
  *     pause    no worker is in an operation: "paused"
  *     go       on with the work: "going"
  *     power    every server lost its power, and none is back yet: "noted"
+ *     power mount   the same, and the mount was killed with them
  *     verify   (paused) reads everything back, through the mount and through libcairn: "verified"
  *     counts   "operations N reads N bytes N fsyncs N unknown N violations N longest_ms N"
  *     end      as end of file
@@ -136,7 +137,9 @@ static bool command(const char *line)
 	} else if (strcmp(line, "go\n") == 0) {
 		set(&pausing, false);
 		puts("going");
-	} else if (strcmp(line, "power\n") == 0) {
+	} else if (strcmp(line, "power\n") == 0 || strcmp(line, "power mount\n") == 0) {
+		if (line[5] == ' ')
+			atomic_fetch_add(&mount_losses, 1);
 		atomic_fetch_add(&power_losses, 1);
 		puts("noted");
 	} else if (strcmp(line, "verify\n") == 0) {
@@ -163,7 +166,7 @@ static void connect_lib(const char *name)
 	if (fault_setup(name, &err) < 0 || cluster_find("checker", NULL, NULL, &cluster, &err) < 0)
 		die("set-up", err.text);
 	o.masters = cluster.masters;
-	o.key_file = cluster.key_file;
+	o.credentials = cluster.credentials;
 	if (cairn_connect(&o, &lib_backend.fs, why, sizeof(why)) < 0)
 		die("connect", why);
 	cluster_release(&cluster);

@@ -14,6 +14,7 @@ enum { SIZES_MAX = 32, CROWDED = MODEL_VALUES_MAX - 3, SIZES_CROWDED = SIZES_MAX
 struct value {
 	uint32_t write; /* 0: a hole */
 	bool now;	/* a read may return it */
+	bool certain;	/* acknowledged: an fsync that succeeds rules out what is older */
 };
 
 /* Bytes with the same list. The extents of a file cover 0..MODEL_END without a gap. */
@@ -106,7 +107,9 @@ static bool same_values(const struct extent *a, const struct extent *b)
 	if (a->n != b->n)
 		return false;
 	for (unsigned i = 0; i < a->n; i++)
-		if (a->values[i].write != b->values[i].write || a->values[i].now != b->values[i].now)
+		if (a->values[i].write != b->values[i].write ||
+		    a->values[i].now != b->values[i].now ||
+		    a->values[i].certain != b->values[i].certain)
 			return false;
 	return true;
 }
@@ -136,7 +139,7 @@ static void add_value(struct extent *x, uint32_t write, bool only)
 	assert(x->n < MODEL_VALUES_MAX);
 	if (only)
 		drop_older(x, x->n);
-	x->values[x->n++] = (struct value){write, true};
+	x->values[x->n++] = (struct value){write, true, only};
 }
 
 static void add_range(struct model *m, uint64_t from, uint64_t to, uint32_t write, bool only)
@@ -267,12 +270,23 @@ void model_truncated(struct model *m, uint64_t size, bool acked)
 void model_synced(struct model *m)
 {
 	for (struct extent *x = m->extents; x; x = x->next) {
-		unsigned n = 0;
-		for (unsigned i = 0; i < x->n; i++)
+		unsigned n = 0, first = x->n;
+		/* Also when every server lost its power meanwhile: else it had to fail. */
+		while (first > 0 && !x->values[first - 1].certain)
+			first--;
+		for (unsigned i = first ? first - 1 : 0; i < x->n; i++)
 			if (x->values[i].now)
 				x->values[n++] = x->values[i];
 		x->n = n;
 	}
+	join(m);
+}
+
+void model_sync_failed(struct model *m)
+{
+	for (struct extent *x = m->extents; x; x = x->next)
+		for (unsigned i = 0; i < x->n; i++)
+			x->values[i].certain = false;
 	join(m);
 }
 

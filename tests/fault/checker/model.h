@@ -29,7 +29,11 @@ uint32_t model_next_write(struct model *m);
 /* Bytes offset .. offset+acked-1 were written; of those up to offset+len it is not known. */
 void model_wrote(struct model *m, uint32_t write, uint64_t offset, size_t acked, size_t len);
 void model_truncated(struct model *m, uint64_t size, bool acked);
+/* An fsync succeeded: what was acknowledged last is there, and will be. */
 void model_synced(struct model *m);
+/* It failed, or the client that wrote is gone: a later one, which succeeds, says nothing of what was
+ * written before. */
+void model_sync_failed(struct model *m);
 void model_power_lost(struct model *m);
 /* Lists are nearly full: nothing may be written before an fsync, or before a look at the size. */
 bool model_crowded(const struct model *m);

@@ -20,7 +20,7 @@ enum {
 };
 
 struct counts counts;
-atomic_ullong power_losses;
+atomic_ullong power_losses, mount_losses;
 
 static atomic_uint file_numbers;
 
@@ -194,16 +194,20 @@ static void took(struct worker *w, const char *what, const char *path, int64_t b
 /* After every server lost power, what was not fsynced may be as it was. */
 static void learn_power(struct worker *w)
 {
-	uint64_t now = atomic_load(&power_losses);
+	uint64_t now = atomic_load(&power_losses), mounts = atomic_load(&mount_losses);
+	bool client_lost = mounts != w->mounts_seen && w->backend.ops == &backend_mount;
 	struct node *n;
 
-	if (now == w->power_seen)
+	if (now == w->power_seen && !client_lost)
 		return;
-	w->power_seen = now;
 	DL_FOREACH(w->nodes, n) {
-		if (n->body)
+		if (n->body && now != w->power_seen)
 			model_power_lost(n->body->model);
+		if (n->body && client_lost)
+			model_sync_failed(n->body->model);
 	}
+	w->power_seen = now;
+	w->mounts_seen = mounts;
 }
 
 enum outcome { DONE, UNKNOWN, WRONG };
@@ -414,6 +418,7 @@ static void sync_node(struct worker *w, struct node *n)
 		atomic_fetch_add(&counts.fsyncs, 1);
 		model_synced(n->body->model);
 	} else {
+		model_sync_failed(n->body->model);
 		node_close(w, n);
 	}
 }

@@ -58,7 +58,7 @@ struct worker {
 	unsigned names; /* given so far */
 	struct node *nodes;
 	unsigned n_files, n_sparse, n_dirs;
-	uint64_t power_seen; /* losses of power that the models know of */
+	uint64_t power_seen, mounts_seen; /* losses that the models know of */
 	int64_t limit_ms; /* no operation may take longer */
 	bool failed;	  /* the present step did, with an unknown outcome */
 	uint8_t *buffer;  /* BUFFER_BYTES */
@@ -66,7 +66,7 @@ struct worker {
 };
 
 /* When all servers lost their power: counted up before anybody can see the result. */
-extern atomic_ullong power_losses;
+extern atomic_ullong power_losses, mount_losses;
 
 void worker_init(struct worker *w, unsigned number, uint64_t seed, const struct backend *backend,
 		 const char *dir, int64_t limit_ms);

@@ -1,0 +1,135 @@
+/* What the handlers of clients' requests share: rpc_client.c (sessions, reads, dispatch),
+ * rpc_change.c (mutations), rpc_chunk.c (locations, writing, faults), rpc_lease.c (links, leases),
+ * lease_gate.c (who may go on). */
+#ifndef CAIRN_MASTER_RPC_CLIENT_H
+#define CAIRN_MASTER_RPC_CLIENT_H
+
+#include "master/master.h"
+#include "master/query.h"
+
+enum { CALL_ATTEMPTS_MAX = 4, PARK_MS = 8000, GATE_INODES_MAX = 4, GATE_NAMES_MAX = 2 };
+
+/* What a request is about to change. */
+struct gate {
+	struct gate_inode { uint64_t id; bool recall, names; } inodes[GATE_INODES_MAX];
+	struct gate_name { uint64_t parent, hash; } names[GATE_NAMES_MAX];
+	unsigned n_inodes, n_names;
+	uint64_t opens; /* it waits until nobody changes the names of this inode; 0: none */
+	uint64_t reads; /* it waits until others let this inode be read (gate_read); 0: none */
+	bool marked;	/* its inodes are busy through it */
+	bool in_flight; /* its names are, too */
+};
+
+/* A request; kept (call_keep) when it is not answered at once. */
+struct call {
+	struct master *m;
+	struct peer *peer;
+	struct wire_header h;
+	struct buf fields;
+	unsigned attempts;
+	int64_t park_until_ms; /* 0: was never parked */
+	int64_t gate_until_ms; /* 0: never waited for others' leases */
+	struct gate gate;
+	/* What its answer may be leased with, and to whom. inode 0: the answer tells. */
+	uint64_t session, inode, parent;
+	bool buffer; /* MAKE asks for B */
+	struct call *prev, *next;
+};
+
+/* In a handler: declares m and decodes it; a malformed request is told so. */
+#define CALL_DECODE(record, m)                                                  \
+	struct record m;                                                        \
+	do {                                                                    \
+		struct cursor decode_cursor = cursor_slice(fields);             \
+		if (record##_get(&decode_cursor, &m) < 0) {                     \
+			call_fail(c, ERR_PROTOCOL, "malformed request");        \
+			return;                                                 \
+		}                                                               \
+	} while (0)
+
+/* ---- rpc_client.c ---- */
+
+void client_handle(struct call *c, struct slice fields);
+/* A copy that outlives the handler, without what is in `gate`; NULL without memory. */
+struct call *call_keep(const struct call *c, struct slice fields);
+void call_free(struct call *c);
+void call_fail(struct call *c, int code, const char *text);
+void call_reply(struct call *c, const void *reply, uint8_t leased);
+/* Looked at again in the next tick: a server that this master waits for may be back by then. */
+void call_park(struct call *c, struct slice fields);
+/* Proposes a command; its answer goes out when it is applied. Takes over what is in c->gate. */
+void call_propose(struct call *c, struct slice fields, uint16_t number, const void *record);
+/* 1: this operation has an answer, which is in ret; 0: it has none; negative: refused, and told. */
+int opid_check(struct call *c, const struct wire_opid *id, struct row_reply *ret,
+	       struct buf *backing);
+/* A retry of what was done is answered from memory. True: it is answered. */
+bool answered_before(struct call *c, const struct wire_opid *id);
+/* The request is looked at again when the raise that is begun or under way has ended. */
+void wait_for_raise(struct call *c, struct slice fields, uint64_t chunk, uint32_t drop);
+
+/* ---- rpc_change.c ---- */
+
+void on_make(struct call *c, struct slice fields);
+void on_link(struct call *c, struct slice fields);
+void on_unlink(struct call *c, struct slice fields);
+void on_rename(struct call *c, struct slice fields);
+void on_release(struct call *c, struct slice fields);
+void on_setattr(struct call *c, struct slice fields);
+void on_xattr_set(struct call *c, struct slice fields);
+void on_wrote(struct call *c, struct slice fields);
+void on_lock(struct call *c, struct slice fields);
+
+/* ---- rpc_chunk.c ---- */
+
+/* Members for a new chunk. 0 with none: *ret_code says why (no room, or nobody up). *ret_wait: a
+ * server that could complete the set is about to come up. */
+uint16_t place_new(struct master *m, struct row_member *ret, int *ret_code, bool *ret_wait);
+void chunk_addresses(struct master *m, struct wire_chunk *chunk);
+/* Whether it may be written to as it is. */
+bool chunk_whole(struct master *m, const struct wire_chunk *chunk);
+void on_locate(struct call *c, struct slice fields);
+void on_chunk_for_write(struct call *c, struct slice fields);
+void on_chunk_fault(struct call *c, struct slice fields);
+void on_statfs(struct call *c, struct slice fields);
+
+/* ---- lease_gate.c ---- */
+
+/* What the request will change, before gate_enter. mark: it changes nothing that others may know,
+ * but stands in their way as if it did. */
+void gate_add(struct call *c, uint64_t inode);
+/* The same for one that gets or loses a name: who has it open must stay as it is until then. */
+void gate_add_named(struct call *c, uint64_t inode);
+void gate_mark(struct call *c, uint64_t inode);
+/* A name whose inode decides about the set: nobody else may be changing it. */
+void gate_name(struct call *c, uint64_t parent, struct slice name);
+/* True: go on, and propose in this turn. False: it waits and will be looked at from the start. */
+bool gate_enter(struct call *c, struct slice fields, uint64_t session);
+void gate_leave(struct call *c);
+/* For a request that tells of this inode and changes nothing, before it tells. True: go on. False: another
+ * session holds back what was written to it, or is behind with what it changed itself (master/lease.h, 9
+ * and 10); it waits and will be looked at from the start. */
+bool gate_read(struct call *c, struct slice fields, uint64_t session, uint64_t inode);
+/* A change of what is in the gate is proposed now. */
+void gate_changes(struct call *c);
+/* Looks at those that wait. */
+void gate_run(struct master *m);
+void gate_free(struct master *m);
+
+/* ---- rpc_lease.c ---- */
+
+/* Grants R of an inode with an answer that was read in this turn: WIRE_LEASED_INODE or 0. */
+uint8_t lease_inode(struct master *m, uint64_t session, uint64_t inode);
+uint8_t lease_parent(struct master *m, uint64_t session, uint64_t parent);
+/* With an answer to a writer: the above, and WIRE_LEASED_WRITE when it has W. */
+uint8_t lease_writer(struct master *m, uint64_t session, uint64_t inode);
+/* WIRE_LEASED_BUFFER if B is granted, else 0. */
+uint8_t lease_buffering(struct master *m, uint64_t session, uint64_t inode);
+void on_lease_attach(struct call *c, struct slice fields);
+void on_lease_ping(struct call *c, struct slice fields);
+void on_lease_write(struct call *c, struct slice fields);
+void on_lease_open(struct call *c, struct slice fields);
+/* The answer to a recall. */
+void rpc_lease_recalled(struct master *m, struct peer *peer, const struct wire_header *h,
+			struct slice fields);
+
+#endif
