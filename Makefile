@@ -1,6 +1,10 @@
 # Cairn. `make run` and `make test` are the two commands to know; `make help` lists the others.
 
 MAKEFLAGS += --no-builtin-rules
+# As many jobs as there are processors, unless -jN says otherwise.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 SANITIZER ?=
 comma := ,
 CC := gcc
