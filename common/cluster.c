@@ -43,10 +43,22 @@ static int cluster_choose(char **value, const char *given, const char *env)
 	return 0;
 }
 
+/* What a command's environment says of the settings that the file has too. */
+static int cluster_environment(struct cluster *c, struct err *err)
+{
+	const char *plain = getenv("CAIRN_ALLOW_PLAINTEXT"), *timeout = getenv("CAIRN_TIMEOUT");
+
+	if (plain && conf_parse_bool(plain, &c->allow_plaintext) < 0)
+		return err_set(err, ERR_CONFIG, "CAIRN_ALLOW_PLAINTEXT: \"%s\" is not yes or no",
+			       plain);
+	if (timeout && conf_parse_time(timeout, &c->timeout_ms) < 0)
+		return err_set(err, ERR_CONFIG, "CAIRN_TIMEOUT: \"%s\" is not a time", timeout);
+	return 0;
+}
+
 static int cluster_fill(const char *program, const char *masters, const char *credentials,
 			struct cluster *c, struct err *err)
 {
-	const char *env = getenv("CAIRN_ALLOW_PLAINTEXT");
 	char *absolute;
 	int r = 0;
 
@@ -58,8 +70,9 @@ static int cluster_fill(const char *program, const char *masters, const char *cr
 	if (cluster_choose(&c->masters, masters, "CAIRN_MASTER") < 0 ||
 	    cluster_choose(&c->credentials, credentials, "CAIRN_CREDENTIALS") < 0)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	if (env && conf_parse_bool(env, &c->allow_plaintext) < 0)
-		return err_set(err, ERR_CONFIG, "CAIRN_ALLOW_PLAINTEXT: \"%s\" is not yes or no", env);
+	r = cluster_environment(c, err);
+	if (r < 0)
+		return r;
 	if (!c->masters || !*c->masters)
 		return err_set(err, ERR_CONFIG, "no master known: give HOST:PORT, or set "
 			       "CAIRN_MASTER, or \"master\" in %s", cluster_conf_path);

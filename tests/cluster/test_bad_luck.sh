@@ -36,6 +36,8 @@ check "mount: nobody there" says "127.0.0.1:1" \
 	cairn-mount 127.0.0.1:1 "$MNT" -o credentials="$KEY",timeout=2
 (umask 077; printf '%064d\n' 7 >"$WORK/wrongkey")
 check "cli: wrong key" says "key" cairn --credentials "$WORK/wrongkey" ls /
+check "cli: a bad limit in the environment" says "CAIRN_TIMEOUT: \"soon\"" \
+	env CAIRN_TIMEOUT=soon cairn ls /
 check "cli: no such path" says "/nowhere" cairn cat /nowhere
 check "cli: over-long name" says "long" cairn mkdir "/$(printf '%0300d' 0)"
 check "cli: get of a missing file exits non-zero and names it" says "/missing" cairn get /missing "$WORK/x"

@@ -45,7 +45,7 @@ check "the killed mount's session expires" wait_for 20 sh -c "
 check "and what it held is reclaimed" wait_for 30 all_reclaimed
 
 # A copy of many files does not wait for each of them alone when the cluster is gone.
-cairn put -r /usr/include/linux /tree >"$WORK/put.out" 2>&1 &
+CAIRN_TIMEOUT=5s cairn put -r /usr/include/linux /tree >"$WORK/put.out" 2>&1 &
 put=$!
 BACKGROUND+=("$put")
 check "a tree is being copied" wait_for 20 sh -c "[ \$(cairn ls /tree | wc -l) -gt 3 ]"
