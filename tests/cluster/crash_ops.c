@@ -1,22 +1,21 @@
 /* A stream of creates and renames by several threads, each remembering what it was told.
  *
- *     crash_ops run DIRECTORY THREADS SECONDS
+ *     crash_ops run DIRECTORY THREADS
  *
  * Makes DIRECTORY/tT-N for N = 0, 1, ... and renames every second one to DIRECTORY/rT-N (O_EXCL
  * and RENAME_NOREPLACE, so that a thing done twice is an error), while somebody kills the master.
- * At the end it reads the directory and compares: every operation that returned success is there,
+ * On SIGTERM the threads end, and it reads the directory and compares: every operation that returned success is there,
  * nothing else is. Prints "operations N" and exits 0, or says what is wrong. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdatomic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/cairn.h"
-#include "common/clock.h"
 
 enum { THREADS_MAX = 64, FILES_MAX = 200000 };
 
@@ -35,7 +34,12 @@ static struct worker {
 
 static struct cairn *fs;
 static uint64_t dir_inode;
-static int64_t deadline;
+static volatile sig_atomic_t stop;
+
+static void on_term(int signal_number)
+{
+	stop = 1;
+}
 
 static void fail(struct worker *w, int r, const char *op, unsigned n)
 {
@@ -48,7 +52,7 @@ static void *work(void *arg)
 {
 	struct worker *w = arg;
 
-	while (clock_ms() < deadline && w->n < FILES_MAX) {
+	while (!stop && w->n < FILES_MAX) {
 		char name[64], other[64];
 		struct cairn_attr attr;
 		unsigned n = w->n;
@@ -99,14 +103,16 @@ int main(int argc, char **argv)
 	struct cairn_options options = {.masters = getenv("CAIRN_MASTER"),
 					.credentials = getenv("CAIRN_CREDENTIALS"),
 					.name = "crash_ops", .timeout_ms = 60000};
+	struct sigaction term = {.sa_handler = on_term, .sa_flags = SA_RESTART};
 	struct cairn_attr attr;
 	uint64_t parent, total = 0;
 	unsigned threads;
 	char error[512], name[256];
 	int r;
 
-	if (argc != 5 || (threads = (unsigned)atoi(argv[3])) > THREADS_MAX)
+	if (argc != 4 || (threads = (unsigned)atoi(argv[3])) > THREADS_MAX)
 		return 2;
+	sigaction(SIGTERM, &term, NULL);
 	if (cairn_connect(&options, &fs, error, sizeof(error)) < 0) {
 		fprintf(stderr, "%s\n", error);
 		return 1;
@@ -119,7 +125,6 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	dir_inode = attr.inode;
-	deadline = deadline_in(atoi(argv[4]) * 1000);
 	for (unsigned i = 0; i < threads; i++) {
 		workers[i].number = i;
 		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)

@@ -6,10 +6,12 @@
  *
  * Each round: three threads begin together, each with OPS operations of its own: two write, one
  * truncates, all near the border between two chunks. Then a fourth session reads, and every merge of
- * the three sequences is tried on a model. The exit status is 1 if none explains what was read. */
+ * the three sequences is tried on a model. The exit status is 1 if none explains what was read.
+ * SIGTERM ends it after the round that is under way. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +47,12 @@ struct model {
 
 static uint64_t random_state;
 static pthread_barrier_t begin;
+static volatile sig_atomic_t stop;
+
+static void on_term(int signal_number)
+{
+	stop = 1;
+}
 
 static uint32_t draw(uint32_t n)
 {
@@ -245,6 +253,7 @@ static int round_run(struct actor *actors, struct cairn_file *reader, struct mod
 int main(int argc, char **argv)
 {
 	static struct model state;
+	struct sigaction term = {.sa_handler = on_term, .sa_flags = SA_RESTART};
 	struct actor actors[THREADS] = {0};
 	struct cairn *fs;
 	struct cairn_file *reader;
@@ -253,6 +262,7 @@ int main(int argc, char **argv)
 
 	if (argc != 4 || !getenv("CAIRN_MASTER") || !getenv("CAIRN_CREDENTIALS"))
 		return 2;
+	sigaction(SIGTERM, &term, NULL);
 	rounds = (unsigned)atoi(argv[2]);
 	random_state = strtoull(argv[3], NULL, 0) * 0x9e3779b97f4a7c15ULL | 1;
 	fs = session();
@@ -265,7 +275,7 @@ int main(int argc, char **argv)
 		if (cairn_open(actors[t].fs, argv[1], O_RDWR, 0, &actors[t].file) < 0)
 			return 2;
 	}
-	for (done = 0; done < rounds && !failed; done++)
+	for (done = 0; done < rounds && !failed && !stop; done++)
 		failed = round_run(actors, reader, &state, done);
 	printf("rounds %u seed %s\n", done, argv[3]);
 	for (unsigned t = 0; t < THREADS; t++)
