@@ -41,7 +41,7 @@ check "the other mount sees the same" cmp "$MNT/all" "$SECOND/all"
 writer mount "$MNT/deaths" 1 120
 writer mount "$SECOND/deaths" 2 120
 writer record /deaths 3 120
-check "they have begun" wait_for 30 grown "$MNT/deaths" 3000
+check "they have begun" wait_for 60 grown "$MNT/deaths" 3000
 kill_part chunkserver-1
 check "they go on without a chunkserver" wait_for 60 grown "$MNT/deaths" 20000
 kill_part master-1
@@ -56,20 +56,20 @@ two=$!
 "$TESTS_BIN/append_ops" record /killed 3 100000 >"$WORK/three" 2>&1 &
 three=$!
 BACKGROUND+=("$three")
-check "they have begun" wait_for 30 grown "$MNT/killed" 3000
+check "they have begun" wait_for 60 grown "$MNT/killed" 3000
 kill -KILL "$three"
 kill -KILL "$second"
 kill -KILL "$two"
 umount -l "$SECOND"
 W=("${W[0]}")
 check "the other one goes on" all_done
-check "no lock is left" wait_for 30 sh -c "[ \"\$(cairn locks --json | tr -d ' \n')\" = '[]' ]"
+check "no lock is left" wait_for 60 sh -c "[ \"\$(cairn locks --json | tr -d ' \n')\" = '[]' ]"
 check "each record once, whole" records "$MNT/killed" 1:200 2,3
 
 # What a writer that does not append does meanwhile: the file grows and is cut.
 check "a second mount" second_mount
 writer mount "$MNT/cut" 1 100
-check "it has begun" wait_for 30 grown "$MNT/cut" 1000
+check "it has begun" wait_for 60 grown "$MNT/cut" 1000
 for _ in 1 2 3 4 5; do
 	: >"$SECOND/cut"
 done
@@ -85,4 +85,4 @@ printf second >&9
 check "a record is there once when its chunk was freed" [ "$(cat "$MNT/freed")" = second ]
 exec 9>&-
 kill -TERM "$second"
-check "the second mount ends" wait_for 20 sh -c "! mountpoint -q '$SECOND'"
+check "the second mount ends" wait_for 60 sh -c "! mountpoint -q '$SECOND'"

@@ -8,7 +8,7 @@ SMALL=500
 SECOND=$WORK/second
 mkdir "$SECOND"
 MOUNTS+=("$SECOND")
-LIMIT=$((60 + BIG / 400))
+LIMIT=$((300 + BIG / 100)) # of what would hang
 
 cluster_up --mount "$MNT" --chunkservers 1 --replicas 1
 check "a second mount" cairn-mount "$SECOND" -o "log_file=$WORK/second.log"

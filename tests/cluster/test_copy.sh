@@ -66,12 +66,12 @@ struck() { [ "$("$TESTS_BIN/fault_ctl" fired "$faults" "$slot")" -ge 1 ]; }
 check "it dies while it copies" wait_for 60 struck
 "$TESTS_BIN/fault_ctl" disarm "$faults" >"$WORK/disarmed"
 check "it comes back" timeout 60 cairn local up "$CLUSTER"
-check "all servers are up" wait_for 30 servers_up 4
+check "all servers are up" wait_for 60 servers_up 4
 check "another dies while there are copies" kill_part chunkserver-$((copier % 4 + 1))
 check "it comes back" timeout 60 cairn local up "$CLUSTER"
-check "all servers are up again" wait_for 30 servers_up 4
+check "all servers are up again" wait_for 60 servers_up 4
 check "the copies still go on" kill -TERM "$ops"
 check "all had the right bytes" wait "$ops"
 cat "$WORK/ops"
 kill -TERM "$second"
-check "the second mount ends" wait_for 20 sh -c "! mountpoint -q '$SECOND'"
+check "the second mount ends" wait_for 60 sh -c "! mountpoint -q '$SECOND'"

@@ -37,5 +37,5 @@ file=$(chunk_files chunkserver-1 | head -1)
 kill_part chunkserver-1 TERM
 printf 'garbage!' | dd of="$file" bs=1 conv=notrunc status=none
 cluster_up
-check "a server with a damaged header starts" wait_for 30 servers_up 3
+check "a server with a damaged header starts" wait_for 60 servers_up 3
 check "and the file is still read" sh -c "cairn cat /f | cmp - '$WORK/f'"

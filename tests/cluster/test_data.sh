@@ -78,7 +78,7 @@ fallocate -n -o 1G -l 4G "$MNT/sparse"
 check "behind the end too" blocks_are sparse $((102 * 1024 + 4096 * 1024))
 kill_part master-1
 check "the master comes back" timeout 60 cairn local up "$CLUSTER"
-check "and knows the blocks" wait_for 20 blocks_are sparse $((102 * 1024 + 4096 * 1024))
+check "and knows the blocks" wait_for 60 blocks_are sparse $((102 * 1024 + 4096 * 1024))
 truncate -s 1G "$MNT/sparse"
 check "a truncation to the same size gives back what lies behind the end" blocks_are sparse $((102 * 1024))
 truncate -s 150M "$SECOND/sparse"
@@ -93,4 +93,4 @@ check "it comes back" timeout 60 cairn local up "$CLUSTER"
 check "and all copies are the same" wait_for 60 sound
 check "with the right bytes still" same g
 kill -TERM "$second"
-check "the second mount ends" wait_for 20 sh -c "! mountpoint -q '$SECOND'"
+check "the second mount ends" wait_for 60 sh -c "! mountpoint -q '$SECOND'"

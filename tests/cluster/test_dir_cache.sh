@@ -13,7 +13,7 @@ fault_ctl create "$FAULTS/cairn-mount"
 cluster_up --mount "$MNT"
 check "a mount with faults" env CAIRN_FAULTS="$FAULTS" cairn-mount "$SECOND" -o "log_file=$WORK/second.log"
 links() { cairn status --json | tr -d ' \n' | grep -q "\"links\":$1[,}]"; }
-check "both have a lease" wait_for 10 links 2
+check "both have a lease" wait_for 60 links 2
 
 # ---- a page of names and attributes that the kernel has not taken yet ----
 mkdir "$MNT/limbo" "$MNT/left-out"
@@ -75,7 +75,7 @@ check "another one here" setfattr -n user.b -v other "$SECOND/list/plain"
 check "is seen at once" [ "$(of user.b)" = other ]
 
 umount "$SECOND"
-check "unmounted" wait_for 20 grep -q "epoch moved" "$WORK/second.log"
+check "unmounted" wait_for 60 grep -q "epoch moved" "$WORK/second.log"
 grep -o "[0-9]* recalls.*" "$WORK/second.log" | sed 's/^/# /'
 # Three changes of names in each round: one epoch for each would have cost all others their names.
 check "a shared directory leaves the others alone" sh -c "

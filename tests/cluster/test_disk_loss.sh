@@ -50,7 +50,7 @@ every_chunk_on() { # DISK
 cluster_up --master-flag=--dead-after=2s --master-flag=--repair-delay=1s
 kill_part chunkserver-3 TERM
 start_server
-check "the server with two disks is up" wait_for 30 servers_up 3
+check "the server with two disks is up" wait_for 60 servers_up 3
 for i in $(seq $FILES); do
 	head -c $((RANDOM * 4)) /dev/urandom >"$WORK/f$i"
 	cairn put "$WORK/f$i" "/f$i"
@@ -67,7 +67,7 @@ for i in $(seq $FILES); do
 	cairn put "$WORK/f$i" "/f$i" 2>/dev/null || echo "$i" >>"$WORK/put.failed"
 done
 check "no writer fails" test ! -s "$WORK/put.failed"
-check "the server goes on, and the master knows" wait_for 20 disks_bad 1
+check "the server goes on, and the master knows" wait_for 60 disks_bad 1
 check "the log names the disk" grep -q "$WORK/d1/data.*failed" "$CLUSTER/log/two-disks.log"
 check "all is readable" all_readable
 check "nothing is left under goal" wait_for 60 nothing_under_goal
@@ -78,15 +78,15 @@ stop_server
 umount "$WORK/d1"
 mv "$WORK/d1" "$WORK/d1.away"
 start_server
-check "it starts without the disk" wait_for 30 servers_up 3
-check "and says so" wait_for 20 disks_bad 1
-check "nothing is under goal" wait_for 30 nothing_under_goal
+check "it starts without the disk" wait_for 60 servers_up 3
+check "and says so" wait_for 60 disks_bad 1
+check "nothing is under goal" wait_for 60 nothing_under_goal
 stop_server
 mv "$WORK/d1.away" "$WORK/d1"
 mount -o loop "$WORK/d1.image" "$WORK/d1"
 start_server
-check "it takes the disk back" wait_for 30 sh -c "cairn status --json | tr -d ' \n' |
+check "it takes the disk back" wait_for 60 sh -c "cairn status --json | tr -d ' \n' |
 	grep -q '\"disks\":2,\"disks_bad\":0'"
-check "nothing is under goal then" wait_for 30 nothing_under_goal
+check "nothing is under goal then" wait_for 60 nothing_under_goal
 check "all is still readable" all_readable
 stop_server

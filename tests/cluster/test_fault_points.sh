@@ -13,8 +13,8 @@ die_at() {
 		${match:+match=$match}
 	slot=$SLOT
 	provoke "$point" "$part"
-	check "$part dies at $point${match:+ ($match)}" wait_for 30 has_fired "$part" "$slot" 1
-	check "and is gone" wait_for 10 part_is_dead "$part"
+	check "$part dies at $point${match:+ ($match)}" wait_for 60 has_fired "$part" "$slot" 1
+	check "and is gone" wait_for 60 part_is_dead "$part"
 	disarm_all
 	check "it starts again" revive
 }

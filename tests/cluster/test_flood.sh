@@ -23,16 +23,16 @@ before=$(descriptors)
 "$TESTS_BIN/flood" partial "$CAIRN_MASTER" "$CAIRN_CREDENTIALS" >"$WORK/partial" &
 PARTIAL=$!
 BACKGROUND+=($PARTIAL)
-wait_for 20 grep -q authenticated "$WORK/partial"
+wait_for 60 grep -q authenticated "$WORK/partial"
 "$TESTS_BIN/flood" idle "$CAIRN_MASTER" 1000 >"$WORK/idle" &
 IDLE=$!
 BACKGROUND+=($IDLE)
-wait_for 20 grep -q flooding "$WORK/idle"
+wait_for 60 grep -q flooding "$WORK/idle"
 check "1000 connections are there" grep flooding "$WORK/idle"
 # The limit of SERVER_SETUP_MAX, and some for what else is connected.
 check "the master keeps no more than its limit of them" grew_less_than 300 "$before" "$(descriptors)"
 check "clients are served meanwhile" round_trip meanwhile
-logged() { wait_for 10 grep "$@" "$(part_log master-1)"; }
+logged() { wait_for 60 grep "$@" "$(part_log master-1)"; }
 check "those given up are in the log, together" logged 'given up for newer ones'
 
 rss=$(resident_kb)
@@ -59,7 +59,7 @@ CS=$(cairn local status "$CLUSTER" | sed -n 's/^chunkserver-1 .*addr=\([^ ]*\).*
 "$TESTS_BIN/flood" idle "$CS" 200 >"$WORK/idle-cs" &
 IDLE=$!
 BACKGROUND+=($IDLE)
-wait_for 20 grep -q flooding "$WORK/idle-cs"
+wait_for 60 grep -q flooding "$WORK/idle-cs"
 check "the data port serves meanwhile" round_trip data
 wait $IDLE
 check "and closes the flood" grep '^200 closed' "$WORK/idle-cs"

@@ -18,7 +18,7 @@ for n in 1 2 3; do
 	mount -t tmpfs -o size=$size tmpfs "$dir"
 done
 cluster_up --mount "$MNT"
-check "three servers are up" wait_for 30 servers_up 3
+check "three servers are up" wait_for 60 servers_up 3
 check "what fits two servers is stored though the third is full" sh -c "
 	head -c 20000000 /dev/urandom >'$WORK/a' && cp '$WORK/a' '$MNT/a' && cmp '$WORK/a' '$MNT/a'"
 check "a full cluster is ENOSPC" sh -c "

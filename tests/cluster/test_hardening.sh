@@ -58,11 +58,11 @@ start() { # NAME COMMAND...: sets PID
 	shift
 	background "$@" >"$WORK/$name.log" 2>&1
 	PID=${BACKGROUND[-1]}
-	wait_for 30 ready "$name" || cat "$WORK/$name.log"
+	wait_for 60 ready "$name" || cat "$WORK/$name.log"
 }
 stop() {
 	kill "$1"
-	wait_for 20 sh -c "! kill -0 $1" && wait "$1"
+	wait_for 60 sh -c "! kill -0 $1" && wait "$1"
 }
 field() { sed -n "s/^$2:[ \t]*//p" "/proc/$1/status" | tr -s '\t' ' ' | sed 's/ *$//'; }
 is() { echo "$1, not $2"; [ "$1" = "$2" ]; }

@@ -26,19 +26,19 @@ check "the server serves" says OK read "$one" "$id" $version
 
 master=$(part_pid master-1)
 kill -STOP "$master"
-check "out of contact it refuses reads" wait_for 10 says LEASE read "$one" "$id" $version
-check "and writes" wait_for 10 says LEASE write "$two" "$id" $version
-check "a frozen master is noticed without TCP's help" wait_for 10 grep -q "no answer for\|timed out" "$(part_log chunkserver-1)"
+check "out of contact it refuses reads" wait_for 60 says LEASE read "$one" "$id" $version
+check "and writes" wait_for 60 says LEASE write "$two" "$id" $version
+check "a frozen master is noticed without TCP's help" wait_for 60 grep -q "no answer for\|timed out" "$(part_log chunkserver-1)"
 kill -CONT "$master"
-check "it serves again when the master answers" wait_for 20 says OK read "$one" "$id" $version
-check "and the file is read" wait_for 20 sh -c "cairn cat /f | cmp - '$WORK/f'"
+check "it serves again when the master answers" wait_for 60 says OK read "$one" "$id" $version
+check "and the file is read" wait_for 60 sh -c "cairn cat /f | cmp - '$WORK/f'"
 
 cairn rm /f
-check "the chunk of a removed file goes" wait_for 30 chunk_gone "$id"
+check "the chunk of a removed file goes" wait_for 60 chunk_gone "$id"
 check "its late write is refused" says NO_CHUNK write "$one" "$id" $version
 # A restart forgets what was deleted; the next comparison with the master finds what a late write made.
 kill_part chunkserver-1 TERM
 cluster_up
-check "the server is back" wait_for 20 servers_up 3
-check "a late write makes the chunk again" wait_for 20 says OK write "$(addr_of chunkserver-1)" "$id" $version
-check "it is found to be nobody's, and goes" wait_for 30 chunk_gone "$id"
+check "the server is back" wait_for 60 servers_up 3
+check "a late write makes the chunk again" wait_for 60 says OK write "$(addr_of chunkserver-1)" "$id" $version
+check "it is found to be nobody's, and goes" wait_for 60 chunk_gone "$id"

@@ -107,7 +107,7 @@ goes_on() { # the checker does 300 operations more
 	local from
 	ask counts
 	from=$(sed 's/^operations \([0-9]*\) .*/\1/' <<<"$ANSWER")
-	wait_for 30 more_than $((from + 300))
+	wait_for 60 more_than $((from + 300))
 }
 more_than() {
 	ask counts && [ "$(sed 's/^operations \([0-9]*\) .*/\1/' <<<"$ANSWER")" -gt "$1" ]
@@ -123,7 +123,7 @@ all_is_well() { # WHAT
 }
 one_way() { # FROM TO WHAT [COMMAND that shows that it was noticed]
 	block "$1" "$2"
-	[ $# -lt 4 ] || check "$3: it is noticed" wait_for 15 "${@:4}"
+	[ $# -lt 4 ] || check "$3: it is noticed" wait_for 60 "${@:4}"
 	check "$3: work goes on" goes_on
 	check "$3: packets were dropped" unblock "$2"
 	all_is_well "$3"
@@ -144,9 +144,9 @@ start master-1
 for part in "${SERVER_NAMES[@]}"; do
 	start "$part"
 done
-check "the servers are up" wait_for 30 servers_up $N_SERVERS
+check "the servers are up" wait_for 60 servers_up $N_SERVERS
 start client
-check "the mount is there" wait_for 20 mountpoint -q "$MNT"
+check "the mount is there" wait_for 60 mountpoint -q "$MNT"
 checker_start nsenter --net="/run/netns/$NET-client"
 check "the checker works" goes_on
 
@@ -172,7 +172,7 @@ for part in chunkserver-1 chunkserver-2 chunkserver-4; do
 	block chunkserver-3 $part
 done
 kill -KILL "${PID[chunkserver-3]}"
-check "a server that died unheard: it is noticed" wait_for 15 not_all_up
+check "a server that died unheard: it is noticed" wait_for 60 not_all_up
 check "work goes on" goes_on
 unblock master-1
 unblock client

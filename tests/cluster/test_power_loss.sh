@@ -26,7 +26,7 @@ for round in 1 2 3; do
 	# Unsynced work goes on while the plug is pulled.
 	background "$TESTS_BIN/power_ops" "$MNT/round$round" "$WORK/told$round"
 	ops=$!
-	wait_for 30 sh -c "[ \$(wc -l <'$WORK/told$round') -gt 40 ]"
+	wait_for 60 sh -c "[ \$(wc -l <'$WORK/told$round') -gt 40 ]"
 	"$TESTS_BIN/godown" "$DISK"
 	for part in master-1 chunkserver-1 chunkserver-2 chunkserver-3 mount-1; do
 		kill -KILL "$(cat "$CLUSTER/run/$part.pid")" 2>/dev/null
@@ -34,7 +34,7 @@ for round in 1 2 3; do
 	kill -KILL $ops 2>/dev/null
 	wait $ops 2>/dev/null
 	umount -l "$MNT" 2>/dev/null
-	wait_for 30 umount "$DISK"
+	wait_for 60 umount "$DISK"
 	mount -o loop "$WORK/image" "$DISK" || exit
 	cluster_up --mount "$MNT"
 	check "the servers are back after power loss $round" wait_for 60 servers_up 3

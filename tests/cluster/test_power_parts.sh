@@ -41,9 +41,9 @@ pull_at() {
 		${3:+match=$3}
 	slot=$SLOT
 	check "$part loses its power at $point${3:+ of $3}" \
-		wait_for 30 has_fired "$part" "$slot" 1
-	check "and its disk is off" wait_for 5 is_off "$part"
-	wait_for 10 part_is_dead "$part"
+		wait_for 60 has_fired "$part" "$slot" 1
+	check "and its disk is off" wait_for 60 is_off "$part"
+	wait_for 60 part_is_dead "$part"
 	LOSSES=$((LOSSES + 1))
 	disarm_all
 	all_is_well "$part at $point" "$part"

@@ -50,7 +50,7 @@ check "the master that runs is not checked" sh -c \
 touch "$WORK/go"
 background sh -c "i=0
 	while [ -e '$WORK/go' ]; do i=\$((i + 1)); echo \$i >'$MNT/w'\$i || exit; done"
-check "a client writes" wait_for 20 test -e "$MNT/w20"
+check "a client writes" wait_for 60 test -e "$MNT/w20"
 check "a backup while a client writes" cairn backup "$WORK/backup"
 rm "$WORK/go"
 wait
@@ -85,11 +85,11 @@ cairn-master --data-dir "$WORK/other" --listen "$addr" --credentials "$(credenti
 	--replicas 2 --garbage-grace 0s --dead-after 2s >"$WORK/other.log" 2>&1 &
 other=$!
 BACKGROUND+=($other)
-check "a new, empty master is refused to by each server" wait_for 30 sh -c \
+check "a new, empty master is refused to by each server" wait_for 60 sh -c \
 	"[ \$(grep -h 'another cluster' '$WORK/other.log' | grep -o 'chunkserver-[0-9]' |
 		sort -u | wc -l) = 3 ]"
 kill "$other"
-wait_for 20 sh -c "! kill -0 $other"
+wait_for 60 sh -c "! kill -0 $other"
 all_chunk_files >"$WORK/files-after"
 check "nothing is deleted by it" cmp "$WORK/files-before" "$WORK/files-after"
 
@@ -103,7 +103,7 @@ check "the restored state is sound" cairn-master --check --data-dir "$DATA"
 check "nothing is restored over it" sh -c \
 	"! cairn-master --import '$WORK/backup' --data-dir '$DATA'"
 cluster_up
-check "the servers are back" wait_for 30 servers_up 3
+check "the servers are back" wait_for 60 servers_up 3
 check "the state is held" status_says held true
 check "the newer version is taken over" cmp <(cairn cat /old) "$WORK/old"
 check "which was decided when all servers had reported" grep -q 'taken over from' \
@@ -116,7 +116,7 @@ check "the file made after the backup is not known" sh -c "! cairn stat /after"
 # What users delete now goes at once; what is not known stays.
 gone=$(chunk_ids /new)
 rm "$MNT/new"
-check "a removed file's chunk is deleted" wait_for 30 none_left $gone
+check "a removed file's chunk is deleted" wait_for 60 none_left $gone
 check "the unknown chunk is still on two servers" test "$(files_of $after | wc -l)" = 2
 
 # A master that starts again in the same state knows what it may take over, and what not.
@@ -153,9 +153,9 @@ holders=$(files_of $half | sed 's|.*/\(chunkserver-[0-9]*\)/.*|\1|' | sort)
 cairn local down "$CLUSTER" >/dev/null
 check "the chunk files are removed" sh -c "rm $(files_of $lost | tr '\n' ' ')"
 cluster_up
-wait_for 30 servers_up 3
+wait_for 60 servers_up 3
 status=0
-wait_for 30 sh -c "cairn fsck | grep -q missing:"
+wait_for 60 sh -c "cairn fsck | grep -q missing:"
 cairn fsck >"$WORK/fsck" || status=$?
 check "fsck says that a chunk is missing" test $status = 3
 check "and names the file, the chunk and the servers" grep -q \
@@ -170,11 +170,11 @@ check "for programs" sh -c "cairn fsck --json /some | tr -d ' \n' | grep -q '\"m
 for part in chunkserver-1 chunkserver-2 chunkserver-3; do
 	[ "$part" = "$(echo "$holders" | head -1)" ] || kill_part "$part"
 done
-wait_for 30 servers_up 1
-check "a copy that is away is missed" wait_for 10 sh -c \
+wait_for 60 servers_up 1
+check "a copy that is away is missed" wait_for 60 sh -c \
 	"cairn fsck /some/half | grep -q '^/some/half: chunk 0 .* under goal: 1 of 2 .* away'"
 cluster_up
-wait_for 30 servers_up 3
+wait_for 60 servers_up 3
 check "fsck without a cluster" sh -c \
 	"CAIRN_MASTER=127.0.0.1:1 timeout 60 cairn fsck >/dev/null; [ \$? = 4 ]"
 cairn local down "$CLUSTER" >/dev/null

@@ -53,8 +53,8 @@ for n in 1 2 3 4; do
 	check "chunkserver-$n is killed" kill_part chunkserver-$n
 	check "the writer goes on" goes_round
 	cluster_up
-	check "chunkserver-$n is back" wait_for 30 servers_up 4
-	check "and a member again" wait_for 20 nothing_under_goal
+	check "chunkserver-$n is back" wait_for 60 servers_up 4
+	check "and a member again" wait_for 60 nothing_under_goal
 done
 check "they were given what they lacked, not whole chunks" \
 	grep -E 'copied from .*, [0-9]{1,3} of [0-9]+ blocks sent' "$CLUSTER"/log/chunkserver-*.log

@@ -55,21 +55,21 @@ version() {
 before=$(version)
 kill_part chunkserver-1 TERM # after a crash what was open is compared, which changes the version
 cluster_up $CLOCKS
-check "a server that comes back in time counts again" wait_for 20 servers_up 4
-check "and all is as it should be" wait_for 20 all_mended
+check "a server that comes back in time counts again" wait_for 60 servers_up 4
+check "and all is as it should be" wait_for 60 all_mended
 check "nothing was changed for it" [ "$(version)" = "$before" ]
 
 # ---- one is lost for good ----
 lost=$(server_id chunkserver-2)
 kill_part chunkserver-2
-check "its copies are made up for, though nobody writes" wait_for 60 all_copies_without "$lost"
-check "nothing is left to do" wait_for 30 all_mended
+check "its copies are made up for, though nobody writes" wait_for 120 all_copies_without "$lost"
+check "nothing is left to do" wait_for 60 all_mended
 check "what was stored is the same" cmp "$WORK/big" "$MNT/big"
 
 # ---- it comes back with what is still good: a chunk that was written to without it ----
 cluster_up $CLOCKS
-check "the lost one is back" wait_for 20 servers_up 4
-check "its old replicas are removed" wait_for 30 sh -c "
+check "the lost one is back" wait_for 60 servers_up 4
+check "its old replicas are removed" wait_for 60 sh -c "
 	[ \$(find '$(part_dir chunkserver-2)' -path '*/chunks/*' -type f | wc -l) = 0 ]"
 cp "$WORK/big" "$MNT/delta"
 id=$(cairn stat --json /delta | tr -d ' \n' | grep -o '"server":[0-9]*' | head -1 | cut -d: -f2)
@@ -80,8 +80,8 @@ kill_part "$head"
 echo "a few other bytes" | dd of="$MNT/delta" bs=4096 seek=100 conv=notrunc status=none
 echo "a few other bytes" | dd of="$WORK/big" bs=4096 seek=100 conv=notrunc status=none
 cluster_up $CLOCKS
-check "the one that missed a write is back" wait_for 20 servers_up 4
-check "and all is mended" wait_for 30 all_mended
+check "the one that missed a write is back" wait_for 60 servers_up 4
+check "and all is mended" wait_for 60 all_mended
 check "it was given the blocks that differ, not the chunk" \
 	grep -E 'copied from .*, [1-9] of 7[0-9]+ blocks sent' "$(part_log "$head")"
 check "the file is the same" cmp "$WORK/big" "$MNT/delta"
@@ -90,10 +90,10 @@ check "the file is the same" cmp "$WORK/big" "$MNT/delta"
 frozen=$(part_pid chunkserver-3)
 lost=$(server_id chunkserver-3)
 kill -STOP "$frozen"
-check "a frozen server is replaced" wait_for 60 all_copies_without "$lost"
+check "a frozen server is replaced" wait_for 120 all_copies_without "$lost"
 kill -CONT "$frozen"
-check "it comes back" wait_for 30 servers_up 4
-check "nothing is left to do" wait_for 30 all_mended
+check "it comes back" wait_for 60 servers_up 4
+check "nothing is left to do" wait_for 60 all_mended
 check "what was stored is the same" cmp "$WORK/big" "$MNT/delta"
 
 # ---- a server is emptied while clients write ----
@@ -114,15 +114,15 @@ drained=$(server_id chunkserver-4)
 writer >"$WORK/writer.out" 2>&1 &
 writer=$!
 BACKGROUND+=($writer)
-wait_for 20 [ -e "$MNT/many/new5" ]
+wait_for 60 [ -e "$MNT/many/new5" ]
 check "a server under load is emptied" timeout 120 cairn drain --wait "$drained"
 check "it says so" sh -c "cairn status | grep -E '^ +$drained .*draining: 0 chunks left'"
 : >"$WORK/stop"
 check "the writer noticed nothing" wait "$writer"
 check "it wrote" [ -s "$WORK/rounds" ]
-check "nothing is on the drained server" wait_for 60 all_copies_without "$drained"
+check "nothing is on the drained server" wait_for 120 all_copies_without "$drained"
 check "what was written meanwhile is the same" cmp "$WORK/big" "$MNT/big"
-check "its replicas are removed" wait_for 30 sh -c "
+check "its replicas are removed" wait_for 60 sh -c "
 	[ \$(find '$(part_dir chunkserver-4)' -path '*/chunks/*' -type f | wc -l) = 0 ]"
 kill_part chunkserver-4
 check "it is not missed" sh -c "cmp '$WORK/big' '$MNT/big' && cmp '$WORK/big' '$MNT/delta'"
@@ -135,7 +135,7 @@ check "a server that does not exist cannot be drained" sh -c "! cairn drain 999"
 
 # ---- the master dies in the middle of it ----
 cluster_up $CLOCKS --mount "$MNT"
-check "four servers are up" wait_for 30 servers_up 4
+check "four servers are up" wait_for 60 servers_up 4
 for i in $(seq 300); do
 	echo "another file $i" >"$MNT/many/another$i"
 done
@@ -145,8 +145,8 @@ kill_part master-1
 check "it was not empty yet" sh -c "! grep -q 'draining, 0 chunks left' '$WORK/drain.out'"
 cluster_up $CLOCKS
 check "after a restart of the master it goes on" timeout 120 cairn drain --wait "$drained"
-check "nothing is on the drained server" wait_for 60 all_copies_without "$drained"
-check "nothing is left to do" wait_for 30 all_mended
+check "nothing is on the drained server" wait_for 120 all_copies_without "$drained"
+check "nothing is left to do" wait_for 60 all_mended
 check "what was stored is the same" sh -c "
 	cmp '$WORK/big' '$MNT/big' && [ \"\$(cat '$MNT/many/another300')\" = 'another file 300' ]"
 
@@ -157,13 +157,13 @@ servers_listed() {
 check "one that runs cannot be taken off the list" sh -c "
 	cairn remove $drained 2>&1 | grep 'is running'"
 kill_part chunkserver-1
-check "the drained one can" wait_for 20 cairn remove "$drained"
+check "the drained one can" wait_for 60 cairn remove "$drained"
 check "it is not on the list any more" servers_listed 3
 check "and cannot be taken off it again" sh -c "! cairn remove $drained"
 lost=$(server_id chunkserver-3)
 kill_part chunkserver-3
-check "one that files have copies on cannot" wait_for 20 sh -c "
+check "one that files have copies on cannot" wait_for 60 sh -c "
 	cairn remove $lost 2>&1 | grep 'is a member'"
 cluster_up $CLOCKS
-check "one that comes back all the same is new" wait_for 30 servers_up 4
+check "one that comes back all the same is new" wait_for 60 servers_up 4
 check "what was stored is the same" cmp "$WORK/big" "$MNT/big"

@@ -30,8 +30,8 @@ for n in 1 2 3; do
 	check "chunkserver-$n has file $n" test -s "$file"
 	printf 'rot' | dd of="$file" bs=1 seek=$((DATA + 200000 + n)) conv=notrunc status=none
 	check "it is damaged now" bash -c "! cmp -s <(tail -c +$((DATA + 1)) '$file' | head -c 300000) '$WORK/f$n'"
-	check "file $n is mended on chunkserver-$n though nobody read it" wait_for 20 same_on $n chunkserver-$n
+	check "file $n is mended on chunkserver-$n though nobody read it" wait_for 60 same_on $n chunkserver-$n
 	check "the log names the block" grep -q "scrub: chunk [0-9a-f]* block 48" "$(part_log chunkserver-$n)"
 done
-check "the findings are in the status" wait_for 20 three_found
-check "rounds are counted" wait_for 20 sh -c "cairn status --json | tr -d ' \n' | grep -qE '\"rounds\":[1-9]'"
+check "the findings are in the status" wait_for 60 three_found
+check "rounds are counted" wait_for 60 sh -c "cairn status --json | tr -d ' \n' | grep -qE '\"rounds\":[1-9]'"

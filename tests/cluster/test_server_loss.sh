@@ -10,7 +10,7 @@ TREE=/usr/include/linux
 for n in 1 2 3; do
 	background timeout 60 dd if="$WORK/big" of="$MNT/big$n" bs=1M status=none
 	writer=$!
-	wait_for 30 sh -c "[ \$(stat -c %s '$MNT/big$n') -gt 30000000 ]"
+	wait_for 60 sh -c "[ \$(stat -c %s '$MNT/big$n') -gt 30000000 ]"
 	kill_part chunkserver-$n
 	check "dd goes on without chunkserver-$n" wait $writer
 	check "the file is the same without chunkserver-$n" cmp "$WORK/big" "$MNT/big$n"
@@ -18,7 +18,7 @@ for n in 1 2 3; do
 	check "a tree can be copied with two servers" wait $!
 	check "the tree is the same with two servers" diff -r $TREE "$MNT/tree$n"
 	cluster_up
-	check "chunkserver-$n is back" wait_for 30 servers_up 3
+	check "chunkserver-$n is back" wait_for 60 servers_up 3
 done
 for n in 1 2 3; do
 	check "big$n is the same with all servers back" cmp "$WORK/big" "$MNT/big$n"
@@ -32,7 +32,7 @@ for n in 1 2 3; do
 		cmp '$WORK/big' '$MNT/big1' && cmp '$WORK/big' '$MNT/big2' &&
 		diff -r $TREE '$MNT/tree1'"
 	cluster_up
-	check "chunkserver-$n is back again" wait_for 30 servers_up 3
+	check "chunkserver-$n is back again" wait_for 60 servers_up 3
 done
 
 # A server that is frozen, not dead: connections stay open, nothing answers.
@@ -42,5 +42,5 @@ check "a frozen server does not stop a reader" timeout 60 cmp "$WORK/big" "$MNT/
 check "a frozen server does not stop a writer" timeout 60 cp "$WORK/big" "$MNT/big4"
 check "what was written is the same" timeout 60 cmp "$WORK/big" "$MNT/big4"
 kill -CONT "$frozen"
-check "it comes back" wait_for 30 servers_up 3
+check "it comes back" wait_for 60 servers_up 3
 check "and all is the same" cmp "$WORK/big" "$MNT/big4"

@@ -19,7 +19,7 @@ hold() {
 		echo held >'$WORK/held' && exec sleep 1000" &
 	holder=$!
 	BACKGROUND+=("$holder")
-	check "a file is held open without a name" wait_for 20 grep -qs held "$WORK/held"
+	check "a file is held open without a name" wait_for 60 grep -qs held "$WORK/held"
 	rm "$WORK/held"
 	check "it is there still" sh -c "[ $(status_number inodes) = 2 ] && [ $(status_number chunks) = 1 ]"
 }
@@ -27,28 +27,28 @@ hold() {
 check "a second mount" second_mount
 hold
 kill "$holder"
-check "closed, it is reclaimed" wait_for 30 all_reclaimed
+check "closed, it is reclaimed" wait_for 60 all_reclaimed
 
 hold
 kill "$holder"
 kill "$second"
-check "the mount ends" wait_for 20 sh -c "! mountpoint -q '$SECOND'"
-check "and what it held is reclaimed" wait_for 30 all_reclaimed
+check "the mount ends" wait_for 60 sh -c "! mountpoint -q '$SECOND'"
+check "and what it held is reclaimed" wait_for 60 all_reclaimed
 
 check "a second mount" second_mount
 sessions=$(status_number sessions)
 hold
 kill -KILL "$second"
 umount -l "$SECOND"
-check "the killed mount's session expires" wait_for 20 sh -c "
+check "the killed mount's session expires" wait_for 60 sh -c "
 	[ \$(cairn status --json | tr -d ' \n' | grep -o '\"sessions\":[0-9]*' | grep -o '[0-9]*\$') -lt $sessions ]"
-check "and what it held is reclaimed" wait_for 30 all_reclaimed
+check "and what it held is reclaimed" wait_for 60 all_reclaimed
 
 # A copy of many files does not wait for each of them alone when the cluster is gone.
 CAIRN_TIMEOUT=5s cairn put -r /usr/include/linux /tree >"$WORK/put.out" 2>&1 &
 put=$!
 BACKGROUND+=("$put")
-check "a tree is being copied" wait_for 20 sh -c "[ \$(cairn ls /tree | wc -l) -gt 3 ]"
+check "a tree is being copied" wait_for 60 sh -c "[ \$(cairn ls /tree | wc -l) -gt 3 ]"
 for part in master-1 chunkserver-1 chunkserver-2 chunkserver-3; do
 	kill -KILL "$(cat "$CLUSTER/run/$part.pid")"
 done

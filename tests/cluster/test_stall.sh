@@ -68,41 +68,41 @@ for n in 1 2 3 4; do
 	check "writers and reader run" begin_io
 	pid=$(part_pid chunkserver-$n)
 	kill -STOP "$pid"
-	check "chunkserver-$n is frozen" wait_for 10 is_stopped "$pid"
+	check "chunkserver-$n is frozen" wait_for 60 is_stopped "$pid"
 	look
-	check "all go on without it" wait_for 30 all_have_done $GO_ON
+	check "all go on without it" wait_for 60 all_have_done $GO_ON
 	kill -CONT "$pid"
 	look
-	check "all go on with it" wait_for 30 all_have_done $GO_ON
+	check "all go on with it" wait_for 60 all_have_done $GO_ON
 	end_io chunkserver-$n STOP
-	check "all servers are up" wait_for 30 servers_up 4
+	check "all servers are up" wait_for 60 servers_up 4
 done
 
 for n in 1 2 3 4; do
 	check "writers and reader run" begin_io
 	check "chunkserver-$n is killed" kill_part chunkserver-$n
 	look
-	check "all go on without it" wait_for 30 all_have_done $GO_ON
+	check "all go on without it" wait_for 60 all_have_done $GO_ON
 	end_io chunkserver-$n KILL
 	cluster_up
-	check "all servers are up" wait_for 30 servers_up 4
+	check "all servers are up" wait_for 60 servers_up 4
 done
 
 # The master: everything waits for it, and no longer than it takes.
 check "writers and reader run" begin_io
 pid=$(part_pid master-1)
 kill -STOP "$pid"
-check "the master is frozen" wait_for 10 is_stopped "$pid"
+check "the master is frozen" wait_for 60 is_stopped "$pid"
 frozen=$SECONDS
-check "for two seconds" wait_for 10 frozen_for 2
+check "for two seconds" wait_for 60 frozen_for 2
 kill -CONT "$pid"
 look
-check "all go on after it" wait_for 30 all_have_done $GO_ON
+check "all go on after it" wait_for 60 all_have_done $GO_ON
 end_io master STOP
 
 check "writers and reader run" begin_io
 check "the master is killed" kill_part master-1
 cluster_up
 look
-check "all go on after it" wait_for 30 all_have_done $GO_ON
+check "all go on after it" wait_for 60 all_have_done $GO_ON
 end_io master KILL

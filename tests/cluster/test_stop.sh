@@ -19,7 +19,7 @@ catches_sigterm() { # the master, not the shell that is about to become it
 }
 ends_well() {
 	cat "$WORK/log"
-	kill $PID && wait_for 20 sh -c "! kill -0 $PID" && wait $PID
+	kill $PID && wait_for 60 sh -c "! kill -0 $PID" && wait $PID
 	local r=$?
 	echo "exit status $r: $(tail -1 "$WORK/log")"
 	return $r
@@ -47,18 +47,18 @@ all_there() {
 : >"$WORK/acknowledged"
 for i in $(seq $STOPS); do
 	start
-	wait_for 30 ready
+	wait_for 60 ready
 	export CAIRN_MASTER=$(address)
 	makes_directories "d$i" >"$WORK/made" &
 	maker=$!
-	wait_for 20 test -s "$WORK/made"
+	wait_for 60 test -s "$WORK/made"
 	check "stop $i under load" ends_well
 	kill $maker 2>/dev/null # its last command may wait for the master for long
 	wait $maker 2>/dev/null
 	cat "$WORK/made" >>"$WORK/acknowledged"
 done
 start
-wait_for 30 ready
+wait_for 60 ready
 export CAIRN_MASTER=$(address)
 check "what was acknowledged is there" all_there
 check "the last stop" ends_well

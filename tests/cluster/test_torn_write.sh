@@ -30,7 +30,7 @@ kill_servers() {
 		kill -KILL "$(cat "$CLUSTER/run/$s.pid")"
 	done
 	for s in $SERVERS; do
-		wait_for 20 sh -c "! kill -0 $(cat "$CLUSTER/run/$s.pid")"
+		wait_for 60 sh -c "! kill -0 $(cat "$CLUSTER/run/$s.pid")"
 	done
 }
 torn_count() {
@@ -68,7 +68,7 @@ while read -r n s file; do
 	fi
 done <"$WORK/chunks"
 cluster_up "${OPTIONS[@]}"
-check "the servers are back" wait_for 30 servers_up 3
+check "the servers are back" wait_for 60 servers_up 3
 check "the blocks were torn" [ "$(torn_count)" = 12 ]
 for n in 1 2; do
 	check "torn everywhere: fsynced bytes of file $n are there, and no error" fsynced_is_there "$n"
@@ -77,7 +77,7 @@ for n in 3 4 5 6; do
 	check "torn on some: file $n is taken from the others" all_is_there "$n"
 done
 for n in $FILES; do
-	check "the replicas of file $n are identical" wait_for 30 replicas_agree "$n"
+	check "the replicas of file $n are identical" wait_for 60 replicas_agree "$n"
 done
 check "and can be written again" sh -c "echo more >>'$MNT/f1' && sync '$MNT/f1' && cairn cat /f1 | tail -c 5 | grep -q more"
 timeout 60 cairn local down "$CLUSTER" >/dev/null
@@ -114,12 +114,12 @@ for part in master-1 $SERVERS mount-1; do
 	kill -KILL "$(cat "$CLUSTER/run/$part.pid")" 2>/dev/null
 done
 umount -l "$MNT" 2>/dev/null
-wait_for 30 umount "$DISK"
+wait_for 60 umount "$DISK"
 mount -o loop "$WORK/image" "$DISK" || exit
 cluster_up "${OPTIONS[@]}"
-check "the servers are back after the power loss" wait_for 30 servers_up 3
+check "the servers are back after the power loss" wait_for 60 servers_up 3
 check "every block was torn on every server" [ "$(torn_count)" = 18 ]
 for n in $FILES; do
 	check "every fsynced byte of file $n is there, and no error" fsynced_is_there "$n"
-	check "the replicas of file $n are identical" wait_for 30 replicas_agree "$n"
+	check "the replicas of file $n are identical" wait_for 60 replicas_agree "$n"
 done

@@ -64,7 +64,7 @@ check "a mount" cairn-mount "$OTHER" -o "log_file=$WORK/other.log,write_buffer=8
 head -c 60000000 /dev/urandom >"$WORK/stream"
 background cp "$WORK/stream" "$OTHER/stream"
 writer=$!
-check "it streams" wait_for 30 sh -c "[ \$(stat -c %s '$OTHER/stream') -gt 5000000 ]"
+check "it streams" wait_for 60 sh -c "[ \$(stat -c %s '$OTHER/stream') -gt 5000000 ]"
 kill_part chunkserver-2
 check "the copy ends well" wait "$writer"
 check "fsync says yes" timeout 60 sync "$OTHER/stream"

@@ -34,7 +34,7 @@ pull_plugs() { # PART...
 plug_all_in() { # PART...
 	local part
 	for part in "$@"; do
-		wait_for 20 umount "$WORK/disk-$part"
+		wait_for 60 umount "$WORK/disk-$part"
 		plug_in "$part" || return
 	done
 }
