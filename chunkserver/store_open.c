@@ -13,6 +13,35 @@ struct scan {
 	unsigned sub;
 };
 
+/* A second file of one chunk. A crash leaves two between two names, and a disk that had failed comes
+ * back beside the copy that another disk got: the higher version counts. Nothing that was found out
+ * about the lower one holds for it, and a file of that one which is open is not its file. Two of
+ * one version differ in who was written to last, which nobody can tell: both stay, and the one that is
+ * used serves nobody before it is compared, and may lack what was acknowledged. */
+static int scan_second(struct scan *x, struct replica *r, uint32_t version, const char *path)
+{
+	struct store *s = x->s;
+	uint64_t chunk = r->chunk;
+	char old[PATH_ROOM];
+
+	if (r->version == version) {
+		log_warn("chunk %016llx v%u is on the disks %s and %s: it must be compared",
+			 (unsigned long long)chunk, version, r->disk->dir, x->disk->dir);
+		r->unclean = r->lossy = true;
+		r->told = 0;
+		return 0;
+	}
+	if (r->version > version) {
+		s->o.io->unlink(s->o.io, path);
+		return 0;
+	}
+	replica_path(r, r->version, old);
+	s->o.io->unlink(s->o.io, old);
+	r->alone = true;
+	replica_forget(s, r);
+	return replica_add(s, chunk, version, x->disk) ? 0 : ERR_NOMEM;
+}
+
 static int scan_name(void *arg, const char *name)
 {
 	struct scan *x = arg;
@@ -33,17 +62,7 @@ static int scan_name(void *arg, const char *name)
 	r = replica_find(x->s, chunk);
 	if (!r)
 		return replica_add(x->s, chunk, version, x->disk) ? 0 : ERR_NOMEM;
-	/* A crash between two names of one chunk: the higher version counts. */
-	if (r->version >= version) {
-		x->s->o.io->unlink(x->s->o.io, path);
-	} else {
-		char old[PATH_ROOM];
-		replica_path(r, r->version, old);
-		x->s->o.io->unlink(x->s->o.io, old);
-		r->version = version;
-		r->disk = x->disk;
-	}
-	return 0;
+	return scan_second(x, r, version, path);
 }
 
 static int scan_disk(struct store *s, struct disk *disk, struct err *err)
@@ -108,7 +127,8 @@ static void recover(struct store *s, struct disk *disk, const struct journal_nam
 		uint32_t bad = 0;
 		if (r && r->unclean && r->disk == disk)
 			recall_loss(r, &names->items[i]); /* the last one counts */
-		if (!r || r->unclean)
+		/* Another disk has a newer one: this journal says nothing about that. */
+		if (!r || r->unclean || r->disk != disk)
 			continue;
 		r->unclean = true;
 		r->dirty = r->journaled = r->name_dirty = true;

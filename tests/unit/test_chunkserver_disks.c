@@ -176,6 +176,95 @@ static void test_what_is_lost_is_copied_to_another_disk(void **state)
 	assert_int_equal(read_chunk(7, 1, 0, &fill, &err), ERR_NO_CHUNK);
 }
 
+/* Chunk 2 of disk 0, which fails while it is being written; a copy of one block, at this version, comes
+ * to disk 1. Then the server starts again, and disk 0 is there. */
+static void copy_beside_a_failed_disk(uint32_t version)
+{
+	struct err err = {0};
+	struct store_copy copy;
+	struct chunk_file f;
+	uint8_t data[BLOCK_BYTES], sum[4];
+	bool torn;
+
+	fill_disks(2);
+	assert_int_equal(write_chunk(2, 1, 1, 1, &err), 0);
+	io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 1, .sticky = true,
+						 .eno = EROFS, .match = disks[0]});
+	assert_int_equal(write_chunk(4, 1, 1, 1, &err), ERR_ROFS);
+	assert_int_equal(disk_failures, 1);
+	assert_int_equal(store_copy_begin(store, 2, version, 0, &copy, &err), 0);
+	assert_non_null(strstr(copy.path, disks[1]));
+	assert_int_equal(chunk_file_create(&faulty.io, copy.path, 2, BITS, &f, &err), 0);
+	memset(data, 77, sizeof(data));
+	crc_sums(sum, data, 0, sizeof(data));
+	assert_int_equal(chunk_file_write(&f, data, 0, BLOCK_BYTES, sum, &torn, &err), 0);
+	chunk_file_close(&f);
+	assert_int_equal(store_install(store, 2, version, &copy, &err), 0);
+	store_close(store);
+	io_faulty_init(&faulty, &io_real);
+	if (open_disks(2, &err) != 0)
+		fail_msg("%s", err.text);
+}
+
+static uint8_t flags_of(uint64_t chunk)
+{
+	struct wire_have have;
+
+	assert_int_equal(store_next(store, chunk, 1, &have), 1);
+	assert_int_equal(have.id, chunk);
+	return have.flags;
+}
+
+/* What the old disk's journal says of the old replica does not hold for the copy, and what is written
+ * goes into the copy's file: not into the old one, which has no name any more. */
+static void test_a_failed_disk_comes_back_beside_a_newer_copy(void **state)
+{
+	struct err err = {0};
+	uint8_t fill = 0;
+
+	copy_beside_a_failed_disk(2);
+	assert_int_equal(flags_of(2), 0);
+	assert_int_equal(read_chunk(2, 2, 0, &fill, &err), 0);
+	assert_int_equal(fill, 77);
+	assert_int_equal(write_chunk(2, 2, 1, 78, &err), 0);
+	store_close(store);
+	assert_int_equal(open_disks(2, &err), 0);
+	assert_int_equal(read_chunk(2, 2, 0, &fill, &err), 0);
+	assert_int_equal(fill, 77);
+	assert_int_equal(read_chunk(2, 2, 1, &fill, &err), 0);
+	assert_int_equal(fill, 78);
+}
+
+/* The same, where the disk with the copy is looked at first. */
+static void test_a_failed_disk_comes_back_behind_a_newer_copy(void **state)
+{
+	struct err err = {0};
+	char names[2][sizeof(disks[0])];
+	uint8_t fill = 0;
+
+	copy_beside_a_failed_disk(2);
+	store_close(store);
+	memcpy(names, disks, sizeof(names));
+	memcpy(disks[0], names[1], sizeof(names[0]));
+	memcpy(disks[1], names[0], sizeof(names[0]));
+	assert_int_equal(open_disks(2, &err), 0);
+	assert_int_equal(flags_of(2), 0);
+	assert_int_equal(read_chunk(2, 2, 0, &fill, &err), 0);
+	assert_int_equal(fill, 77);
+}
+
+/* Nobody can tell which of the two is the newer: it serves nobody before it is compared, and has less
+ * to say than those that are sure. */
+static void test_a_failed_disk_comes_back_beside_a_copy_of_its_version(void **state)
+{
+	copy_beside_a_failed_disk(1);
+	assert_int_equal(flags_of(2), HAVE_UNCLEAN | HAVE_LOSSY);
+	/* So it is after the next start. */
+	store_close(store);
+	assert_int_equal(open_disks(2, &(struct err){0}), 0);
+	assert_int_equal(flags_of(2), HAVE_UNCLEAN | HAVE_LOSSY);
+}
+
 static void test_a_disk_that_is_missing_at_start(void **state)
 {
 	struct err err = {0};
@@ -232,6 +321,9 @@ int main(void)
 		T(test_a_disk_that_becomes_read_only),
 		T(test_a_full_disk_has_not_failed),
 		T(test_what_is_lost_is_copied_to_another_disk),
+		T(test_a_failed_disk_comes_back_beside_a_newer_copy),
+		T(test_a_failed_disk_comes_back_behind_a_newer_copy),
+		T(test_a_failed_disk_comes_back_beside_a_copy_of_its_version),
 		T(test_a_disk_that_is_missing_at_start),
 		T(test_a_server_without_disks_does_not_start),
 #undef T
