@@ -15,6 +15,7 @@ enum { LINK_WORKERS = 6, LINK_SLOW_MAX = 4, LINK_QUEUE_MAX = 4096, LINK_BACKOFF_
 
 struct item {
 	struct wire_header h; /* commands */
+	uint64_t came;	      /* of a command: store_moment() then */
 	struct buf bytes;     /* a command's fields, or an encoded message to send */
 	struct item *prev, *next;
 };

@@ -7,7 +7,8 @@
 #include "chunkserver/raise.h"
 #include "common/log.h"
 
-static int do_delete(struct link *l, const struct wire_chunk_delete *req, struct err *err)
+static int do_delete(struct link *l, const struct wire_chunk_delete *req, uint64_t came,
+		     struct err *err)
 {
 	struct cursor list = cursor_slice(req->have), item;
 	int r;
@@ -16,7 +17,7 @@ static int do_delete(struct link *l, const struct wire_chunk_delete *req, struct
 		struct wire_have have;
 		r = wire_have_get(&item, &have);
 		if (r == 0)
-			r = store_delete(l->store, have.id, have.version, err);
+			r = store_delete(l->store, have.id, have.version, came, err);
 		if (r < 0)
 			break;
 	}
@@ -45,7 +46,7 @@ static int run_command(struct link *l, const struct item *cmd, struct buf *out, 
 	case OP_CHUNK_PULL:
 		r = wire_chunk_pull_get(&c, &req.pull);
 		if (r == 0)
-			r = pull_chunk(l->store, l->o.cred, &req.pull, &state, err);
+			r = pull_chunk(l->store, l->o.cred, &req.pull, cmd->came, &state, err);
 		break;
 	case OP_CHUNK_CHECK:
 		r = wire_chunk_check_get(&c, &req.check);
@@ -55,7 +56,7 @@ static int run_command(struct link *l, const struct item *cmd, struct buf *out, 
 	case OP_CHUNK_DELETE:
 		r = wire_chunk_delete_get(&c, &req.delete);
 		if (r == 0)
-			r = do_delete(l, &req.delete, err);
+			r = do_delete(l, &req.delete, cmd->came, err);
 		return r < 0 ? r : wire_put_reply(out, cmd->h.op, cmd->h.id, 0, &empty, 0);
 	default:
 		return err_set(err, ERR_PROTOCOL, "not a command of the master");
@@ -141,6 +142,7 @@ void link_take_command(struct link *l, const struct wire_header *h, const struct
 
 	if (i) {
 		i->h = *h;
+		i->came = store_moment(l->store); /* not under the lock: the store's comes first */
 		buf_append_slice(&i->bytes, buf_slice(fields));
 	}
 	pthread_mutex_lock(&l->lock);

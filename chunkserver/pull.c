@@ -20,6 +20,7 @@ struct pull {
 	struct buf hidden;     /* as in wire_sums_reply */
 	struct chunk_file own; /* fd -1: none */
 	struct store_seen seen; /* how that was */
+	uint64_t begun;		/* the moment when the copy was ordered */
 	struct chunk_file copy;
 	uint8_t *data;         /* DATA_BYTES_MAX */
 	uint64_t fetched;
@@ -146,7 +147,7 @@ static int pull_into(struct store *s, struct pull *p, struct wire_chunk_state *r
 	if (r < 0)
 		return r;
 	copy.lossy = p->req->lossy;
-	copy.begun = p->seen.begun; /* what it is made of was compared then */
+	copy.begun = p->begun;
 	r = chunk_file_create(p->io, copy.path, p->req->chunk, p->req->chunk_bits, &p->copy, err);
 	if (r < 0) {
 		store_disk_error(s, copy.disk, r, true);
@@ -260,7 +261,8 @@ static int patch_own(struct store *s, struct pull *p, struct patch *x, struct wi
 	r = fetch_runs(p, x, err);
 	if (r < 0)
 		return r;
-	r = store_patch_begin(s, p->req->chunk, p->req->new_version, &p->seen, &at, err);
+	r = store_patch_begin(s, p->req->chunk, p->req->new_version, &p->seen, p->begun,
+			      &at, err);
 	if (r < 0) {
 		p->fetched = 0;
 		return r == ERR_BUSY ? 0 : r;
@@ -291,9 +293,10 @@ static int pull_patch(struct store *s, struct pull *p, struct wire_chunk_state *
 }
 
 int pull_chunk(struct store *s, const struct cred *cred,
-	       const struct wire_chunk_pull *req, struct wire_chunk_state *ret, struct err *err)
+	       const struct wire_chunk_pull *req, uint64_t begun, struct wire_chunk_state *ret,
+	       struct err *err)
 {
-	struct pull p = {.io = store_io(s), .req = req, .own = {.fd = -1}};
+	struct pull p = {.io = store_io(s), .req = req, .own = {.fd = -1}, .begun = begun};
 	char addr[ADDR_BYTES_MAX];
 	struct replica *own = NULL;
 	int r;

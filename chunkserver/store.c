@@ -19,6 +19,16 @@ const struct io *store_io(struct store *s)
 	return s->o.io;
 }
 
+uint64_t store_moment(struct store *s)
+{
+	uint64_t now;
+
+	pthread_mutex_lock(&s->lock);
+	now = s->changes;
+	pthread_mutex_unlock(&s->lock);
+	return now;
+}
+
 void chunk_path(const struct disk *disk, uint64_t chunk, uint32_t version, char *ret)
 {
 	char name[FORMAT_NAME_BYTES + 8];

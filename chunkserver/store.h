@@ -53,6 +53,11 @@ struct slice store_cluster(struct store *s);
 int store_join_cluster(struct store *s, struct slice cluster, struct err *err);
 void store_space(struct store *s, struct wire_cs_heartbeat *ret);
 
+/* Counts changes of content. What a command of the master was about is what there was at the moment
+ * when it came: it may be carried out late, after the master has given it up, or by a process
+ * that another master has followed, and must not undo what was ordered since. Any thread. */
+uint64_t store_moment(struct store *s);
+
 /* Uses a replica for local work: ERR_NO_CHUNK, ERR_CHUNK_VERSION, ERR_CHUNK_PENDING (it was open
  * at a crash, or is being changed for too long), ERR_CORRUPT, ERR_IO (its disk has failed, too).
  * With create_bits != 0 an absent replica is made (version 1 or later): ERR_NOSPC. ret_file is good
@@ -100,7 +105,9 @@ void store_damaged(struct store *s, struct replica *r, int code);
 int store_raise(struct store *s, const struct wire_chunk_raise *req,
 		const struct settle_source *others, int64_t deadline_ms,
 		struct wire_chunk_state *ret, struct err *err);
-int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err);
+/* begun: store_moment() when the command came. ERR_BUSY: a raise or a copy has come since. */
+int store_delete(struct store *s, uint64_t chunk, uint32_t version, uint64_t begun,
+		 struct err *err);
 /* What is here, to be compared with other replicas. ERR_BUSY: it is being written or changed, or
  * was open at a crash, and so has no state of its own now. */
 int store_check(struct store *s, uint64_t chunk, uint32_t version, struct wire_chunk_state *ret,
@@ -111,16 +118,16 @@ enum { STORE_PATH_ROOM = 4096 };
 struct store_copy {
 	char path[STORE_PATH_ROOM]; /* of no other copy */
 	unsigned disk;
-	uint64_t serial, begun; /* what came after the copy was begun is newer than it */
+	uint64_t serial;
+	uint64_t begun; /* set by the caller: what came after that moment is newer than the copy */
 	bool lossy; /* set by the caller: its source told so, in a raise that is not confirmed */
 };
 int store_copy_begin(struct store *s, uint64_t chunk, uint32_t version, uint64_t bytes,
 		     struct store_copy *ret, struct err *err);
 /* Own replica at any version, as a source of good blocks: 1, 0 none. ret_seen: to tell later whether
- * its content has changed since; begun is set in any case. */
+ * its content has changed since. */
 struct store_seen {
 	uint64_t changed, writes;
-	uint64_t begun; /* the store's count of changes then: store_copy.begun */
 };
 int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chunk_file *ret_file,
 	       struct store_seen *ret_seen);
@@ -129,8 +136,9 @@ int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chu
 int store_install(struct store *s, uint64_t chunk, uint32_t version,
 		  const struct store_copy *copy, struct err *err);
 /* Has the own replica alone, to bring it up to date in its place; from here on it is `unclean`, and the
- * journal names it. ERR_BUSY: it is used, has changed since it was seen, or is not fit for it: a whole
- * copy is to be made. Between begin and end the caller writes what differs into patch->file. */
+ * journal names it. ERR_BUSY: it is used, has changed since it was seen, or since `begun` at this
+ * very version, or is not fit for it: a whole copy is to be made, and may be refused. Between begin
+ * and end the caller writes what differs into patch->file. */
 struct store_patch {
 	struct replica *replica;
 	struct chunk_file file;
@@ -139,7 +147,8 @@ struct store_patch {
 	bool torn;	  /* set by the caller: a write failed in the middle of a block */
 };
 int store_patch_begin(struct store *s, uint64_t chunk, uint32_t version,
-		      const struct store_seen *seen, struct store_patch *ret, struct err *err);
+		      const struct store_seen *seen, uint64_t begun, struct store_patch *ret,
+		      struct err *err);
 /* code 0: all is written; it is synced and gets its new version. Returns code, or what failed then:
  * it stays as one that was open at a crash. */
 int store_patch_end(struct store *s, struct store_patch *patch, int code, struct err *err);

@@ -181,7 +181,8 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req,
 	return res;
 }
 
-int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *err)
+int store_delete(struct store *s, uint64_t chunk, uint32_t version, uint64_t begun,
+		 struct err *err)
 {
 	struct replica *r = NULL;
 	char path[PATH_ROOM];
@@ -193,6 +194,9 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, struct err *
 	if (res == 0 && r->version > version) {
 		replica_let_go(s, r);
 		res = ERR_NO_CHUNK; /* a newer one is not meant */
+	} else if (res == 0 && r->raised > begun) {
+		replica_let_go(s, r);
+		res = ERR_BUSY; /* it has become a member since, or was about to */
 	} else if (res == 0 || res == ERR_NO_CHUNK) {
 		note_deleted(s, chunk, res == 0 ? r->version : 1);
 	}
@@ -276,7 +280,6 @@ int store_copy_begin(struct store *s, uint64_t chunk, uint32_t version, uint64_t
 	pthread_mutex_lock(&s->lock);
 	own = replica_find(s, chunk);
 	disk = own && !own->lost ? own->disk : NULL;
-	ret->begun = s->changes;
 	ret->serial = ++s->copies;
 	ret->lossy = false;
 	pthread_mutex_unlock(&s->lock);
@@ -299,7 +302,7 @@ int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chu
 	int found = 0;
 
 	pthread_mutex_lock(&s->lock);
-	*ret_seen = (struct store_seen){.begun = s->changes};
+	*ret_seen = (struct store_seen){0};
 	r = replica_find(s, chunk);
 	if (r && !r->alone && replica_open(s, r, NULL) == 0) {
 		r->users++;
@@ -313,6 +316,11 @@ int store_peek(struct store *s, uint64_t chunk, struct replica **ret, struct chu
 	return found;
 }
 
+bool replica_is_newer(const struct replica *r, uint32_t version, uint64_t begun)
+{
+	return r->version > version || (r->version == version && r->changed > begun);
+}
+
 void replica_is_copy(struct store *s, struct replica *r, uint32_t version, bool lossy)
 {
 	r->version = version;
@@ -324,8 +332,7 @@ void replica_is_copy(struct store *s, struct replica *r, uint32_t version, bool 
 	r->told = lossy ? version : 0;
 }
 
-/* Has the chunk's place in the table alone: a replica that is not newer, or a new entry. A copy
- * that comes late must not undo what was written, raised or copied since it began. */
+/* Has the chunk's place in the table alone: a replica that is not newer, or a new entry. */
 static int install_begin(struct store *s, uint64_t chunk, uint32_t version,
 			 const struct store_copy *copy, struct replica **ret, struct err *err)
 {
@@ -338,8 +345,7 @@ static int install_begin(struct store *s, uint64_t chunk, uint32_t version,
 	if (res < 0)
 		return err_set(err, res, "chunk %016llx: %s", (unsigned long long)chunk,
 			       err_text(res));
-	if ((*ret)->version < version ||
-	    ((*ret)->version == version && (*ret)->changed <= copy->begun))
+	if (!replica_is_newer(*ret, version, copy->begun))
 		return 0;
 	res = err_set(err, ERR_CHUNK_VERSION, "chunk %016llx is here at v%u, newer than the copy",
 		      (unsigned long long)chunk, (*ret)->version);

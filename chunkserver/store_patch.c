@@ -13,11 +13,12 @@
 enum { PATCH_WAIT_MS = 200 };
 
 /* Lock held. */
-static bool is_fit(const struct replica *r, uint32_t version, const struct store_seen *seen)
+static bool is_fit(const struct replica *r, uint32_t version, const struct store_seen *seen,
+		   uint64_t begun)
 {
-	return r->changed == seen->changed && r->writes == seen->writes && !r->writers &&
-	       !r->ranges && !r->lost && !r->io_error && !r->damaged && !r->disk->failed &&
-	       r->version <= version;
+	return !replica_is_newer(r, version, begun) && r->changed == seen->changed &&
+	       r->writes == seen->writes && !r->writers && !r->ranges && !r->lost &&
+	       !r->io_error && !r->damaged && !r->disk->failed;
 }
 
 /* Lock held; the replica is had alone. */
@@ -41,7 +42,8 @@ static int be_open(struct store *s, struct replica *r, struct err *err)
 }
 
 int store_patch_begin(struct store *s, uint64_t chunk, uint32_t version,
-		      const struct store_seen *seen, struct store_patch *ret, struct err *err)
+		      const struct store_seen *seen, uint64_t begun, struct store_patch *ret,
+		      struct err *err)
 {
 	struct replica *r;
 	int res;
@@ -51,7 +53,7 @@ int store_patch_begin(struct store *s, uint64_t chunk, uint32_t version,
 	if (res < 0) {
 		res = ERR_BUSY;
 	} else {
-		res = is_fit(r, version, seen) ? be_open(s, r, err) : ERR_BUSY;
+		res = is_fit(r, version, seen, begun) ? be_open(s, r, err) : ERR_BUSY;
 		if (res == 0)
 			*ret = (struct store_patch){.replica = r, .file = r->file,
 						    .version = version};

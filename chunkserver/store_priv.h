@@ -111,6 +111,9 @@ int replica_take_alone(struct store *s, uint64_t chunk, int64_t deadline_ms, str
 void replica_let_go(struct store *s, struct replica *r);
 /* Writers of the old version are fenced: their uncommitted ranges end. */
 void replica_end_ranges(struct replica *r);
+/* Whether a copy for `version`, ordered at the moment `begun`, is older than what is here: it must
+ * not undo what was written, raised or copied since. */
+bool replica_is_newer(const struct replica *r, uint32_t version, uint64_t begun);
 /* It has become a copy of another one, at this version: what was known of its content is void. */
 void replica_is_copy(struct store *s, struct replica *r, uint32_t version, bool lossy);
 

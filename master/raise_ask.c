@@ -162,6 +162,7 @@ static void mend_done(void *arg, int code, struct slice fields)
 	struct mend *mend = arg;
 	struct raise *x = raise_find(mend->m, mend->chunk);
 	struct part *p = x && x->serial == mend->serial ? raise_part_of(x, mend->server) : NULL;
+	const struct part *source = p ? raise_part_of(x, x->source) : NULL;
 	struct cursor c = cursor_slice(fields);
 
 	free(mend);
@@ -169,6 +170,11 @@ static void mend_done(void *arg, int code, struct slice fields)
 		return;
 	if (code == 0 && wire_chunk_state_get(&c, &p->answer) < 0)
 		code = ERR_PROTOCOL;
+	/* The source is not what it was when it was asked: all are asked again. */
+	if (code == 0 && source && !same_answer(p, source)) {
+		code = ERR_BUSY;
+		x->blamed = true;
+	}
 	p->mending = false;
 	p->state = code < 0 ? PART_FAILED : PART_GOOD;
 	p->mended = code == 0;

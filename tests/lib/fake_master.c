@@ -300,8 +300,10 @@ int fake_pull(struct fake_replica *r, const struct fake_replica *from, uint32_t 
 	struct fake_replica old = *r;
 
 	*ret = (struct wire_chunk_state){0};
-	if (r->changes != changes || (r->present && r->version > req->new_version))
-		return ERR_CHUNK_VERSION; /* a late copy never replaces a newer one */
+	/* A late copy never replaces a newer one. */
+	if (r->present && (r->version > req->new_version ||
+			   (r->version == req->new_version && r->changes != changes)))
+		return ERR_CHUNK_VERSION;
 	*r = *from;
 	r->version = req->new_version;
 	r->epoch = old.epoch + 1;

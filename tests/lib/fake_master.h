@@ -62,7 +62,7 @@ struct fake_replica {
 };
 int fake_raise(struct fake_replica *r, const struct wire_chunk_raise *req,
 	       struct wire_chunk_state *ret);
-/* `from` as it was when it was read; changes: those of r when the copy was begun. */
+/* `from` as it was when it was read; changes: those of r when the copy was ordered. */
 int fake_pull(struct fake_replica *r, const struct fake_replica *from, uint32_t changes,
 	      const struct wire_chunk_pull *req, struct wire_chunk_state *ret);
 /* Whether r may be read at this version by another server. */

@@ -1,13 +1,14 @@
 /* Chunkservers: what chunkserver/link.c and store.c do, seen from outside. Commands are taken by a
  * few workers and last a while; one that runs when the link breaks still has its effect, but nobody
- * hears of it. A copy reads its source some time before it is put in place. */
+ * hears of it. A copy connects, reads the source's table, fetches what differs and is put in place,
+ * each some time after the other. */
 #include <stdio.h>
 #include <utlist.h>
 
 #include "common/cleanup.h"
 #include "tests/sim/sim.h"
 
-enum { HEARTBEAT_MS = 1000, SYNC_MS = 3000, RECONNECT_MAX_MS = 2000 };
+enum { HEARTBEAT_MS = 1000, SYNC_MS = 3000, RECONNECT_MAX_MS = 2000, PULL_DIAL_MS = 10000 };
 
 struct sim_command {
 	struct sim_server *server;
@@ -19,9 +20,10 @@ struct sim_command {
 		uint8_t *data;
 	} fields;
 	struct wire_chunk_pull pull;
-	int read_code; /* of a pull: how reading the source went, and what was read */
-	struct fake_replica read;
-	uint32_t changes; /* of the replica that the copy is to replace, when it was begun */
+	int read_code; /* of a pull: how reading the source went */
+	/* The source's table, with blocks as they were when they were fetched; what was here. */
+	struct fake_replica read, own;
+	uint32_t *changes; /* of each replica, when the command came */
 	struct sim_command *prev, *next;
 };
 
@@ -241,8 +243,9 @@ static void command_reply(struct sim_command *cmd, int code, const struct wire_c
 	sim_send_up(cmd->conn, &out);
 }
 
-static int do_delete(struct sim_server *s, struct slice fields)
+static int do_delete(struct sim_command *cmd, struct slice fields)
 {
+	struct sim_server *s = cmd->server;
 	struct wire_chunk_delete req;
 	struct cursor c = cursor_slice(fields), list, item;
 	struct wire_have have;
@@ -251,6 +254,9 @@ static int do_delete(struct sim_server *s, struct slice fields)
 		return ERR_PROTOCOL;
 	list = cursor_slice(req.have);
 	while (wire_list_next(&list, &item) == 1 && wire_have_get(&item, &have) == 0) {
+		/* It has been raised or copied since the command came, perhaps on another link. */
+		if (s->slots[have.id].r.raised > cmd->changes[have.id])
+			return ERR_BUSY;
 		sim_deleting(s, have.id, have.version);
 		fake_delete(&s->slots[have.id].r, have.version);
 		sim_touched(have.id);
@@ -277,20 +283,67 @@ static int do_raise(struct sim_server *s, struct slice fields, struct wire_chunk
 	return r;
 }
 
-/* Reads the source: what is there now is what the copy will be. */
-static void pull_read(struct sim_command *cmd)
+/* The source as a pull finds it now. */
+static struct fake_replica *pull_source(struct sim_command *cmd)
 {
 	struct sim_server *from = sim_server_of(cmd->pull.source.server);
+	struct fake_replica *r = from ? &from->slots[cmd->pull.chunk].r : NULL;
 
 	cmd->read_code = ERR_UNREACHABLE;
-	cmd->changes = cmd->server->slots[cmd->pull.chunk].r.changes;
 	if (!from || !from->running || sim_frozen(from))
-		return;
-	cmd->read_code = fake_readable(&from->slots[cmd->pull.chunk].r, cmd->pull.source_version);
-	if (cmd->read_code == 0)
-		cmd->read = from->slots[cmd->pull.chunk].r;
-	else if (cmd->read_code == ERR_CHECKSUM)
+		return NULL;
+	cmd->read_code = fake_readable(r, cmd->pull.source_version);
+	if (cmd->read_code == ERR_CHECKSUM)
 		sim_server_damaged(from, cmd->pull.chunk);
+	return cmd->read_code == 0 ? r : NULL;
+}
+
+/* True when its server is frozen: it goes on later. */
+static bool command_sleeps(struct sim_command *cmd, sim_fn fn)
+{
+	if (!sim_frozen(cmd->server))
+		return false;
+	sim_after(cmd->server->frozen_ms - fake_ms, fn, cmd, 0);
+	return true;
+}
+
+/* The blocks that are not here come as they are by now: they may have been written to since. */
+static void pull_blocks(void *arg, uint64_t n)
+{
+	struct sim_command *cmd = arg;
+	const struct fake_replica *from;
+
+	if (cmd->life != cmd->server->life || command_sleeps(cmd, pull_blocks))
+		return;
+	from = cmd->read_code == 0 ? pull_source(cmd) : NULL;
+	for (unsigned b = 0; from && b < REPLICA_BLOCKS; b++)
+		if (!cmd->own.present || cmd->own.block[b] != cmd->read.block[b])
+			cmd->read.block[b] = from->block[b];
+	sim_after(1 + fake_draw(fake_draw(3) ? 100 : 4000), command_done, cmd, 0);
+}
+
+/* It has connected, which may have lasted. Looks at what is here, and reads the source's table. */
+static void pull_table(void *arg, uint64_t n)
+{
+	struct sim_command *cmd = arg;
+	const struct fake_replica *from;
+
+	if (cmd->life != cmd->server->life || command_sleeps(cmd, pull_table))
+		return;
+	cmd->own = cmd->server->slots[cmd->pull.chunk].r;
+	from = pull_source(cmd);
+	if (from)
+		cmd->read = *from;
+	sim_after(fake_draw(fake_draw(3) ? 5 : 300), pull_blocks, cmd, 0);
+}
+
+static void pull_begin(struct sim_command *cmd)
+{
+	struct cursor c = cursor_of(cmd->fields.data, cmd->fields.len);
+
+	if (wire_chunk_pull_get(&c, &cmd->pull) < 0)
+		sim_fail("malformed pull");
+	sim_after(fake_draw(fake_draw(8) ? 10 : PULL_DIAL_MS), pull_table, cmd, 0);
 }
 
 static int do_pull(struct sim_command *cmd, struct wire_chunk_state *ret)
@@ -299,8 +352,8 @@ static int do_pull(struct sim_command *cmd, struct wire_chunk_state *ret)
 	int r = cmd->read_code;
 
 	if (r == 0)
-		r = fake_pull(&s->slots[cmd->pull.chunk].r, &cmd->read, cmd->changes,
-			      &cmd->pull, ret);
+		r = fake_pull(&s->slots[cmd->pull.chunk].r, &cmd->read,
+			      cmd->changes[cmd->pull.chunk], &cmd->pull, ret);
 	sim_touched(cmd->pull.chunk);
 	sim_trace("server %u: chunk %llu v%u pulled from %u: %s", s->id,
 		  (unsigned long long)cmd->pull.chunk, cmd->pull.new_version,
@@ -325,7 +378,6 @@ static int do_check(struct sim_server *s, struct slice fields, struct wire_chunk
 static void command_begin(struct sim_server *s)
 {
 	struct sim_command *cmd = s->commands;
-	struct cursor c;
 	int64_t ms = 1 + fake_draw(30);
 
 	if (!cmd || s->busy >= SIM_WORKERS)
@@ -333,14 +385,11 @@ static void command_begin(struct sim_server *s)
 	DL_DELETE(s->commands, cmd);
 	s->busy++;
 	if (cmd->h.op == OP_CHUNK_PULL) {
-		c = cursor_of(cmd->fields.data, cmd->fields.len);
-		if (wire_chunk_pull_get(&c, &cmd->pull) < 0)
-			sim_fail("malformed pull");
-		pull_read(cmd);
-		ms = 1 + fake_draw(fake_draw(3) ? 100 : 4000);
-	} else if (fake_draw(40) == 0) {
-		ms = 1 + fake_draw(5000); /* a slow disk */
+		pull_begin(cmd);
+		return;
 	}
+	if (fake_draw(40) == 0)
+		ms = 1 + fake_draw(5000); /* a slow disk */
 	sim_after(ms, command_done, cmd, 0);
 }
 
@@ -352,17 +401,13 @@ static void command_done(void *arg, uint64_t n)
 	struct wire_chunk_state state = {0};
 	int r;
 
-	if (cmd->life != s->life)
+	if (cmd->life != s->life || command_sleeps(cmd, command_done))
 		return;
-	if (sim_frozen(s)) {
-		sim_after(s->frozen_ms - fake_ms, command_done, cmd, 0);
-		return;
-	}
 	s->busy--;
 	switch (cmd->h.op) {
 	case OP_CHUNK_RAISE: r = do_raise(s, fields, &state); break;
 	case OP_CHUNK_PULL: r = do_pull(cmd, &state); break;
-	case OP_CHUNK_DELETE: r = do_delete(s, fields); break;
+	case OP_CHUNK_DELETE: r = do_delete(cmd, fields); break;
 	case OP_CHUNK_CHECK: r = do_check(s, fields, &state); break;
 	default: r = ERR_PROTOCOL;
 	}
@@ -391,6 +436,9 @@ void sim_server_message(struct sim_server *s, struct sim_conn *c, const struct w
 	cmd->fields.data = sim_alloc(fields.len + 1);
 	cmd->fields.len = fields.len;
 	memcpy(cmd->fields.data, fields.data, fields.len);
+	cmd->changes = sim_alloc(SIM_CHUNKS_MAX * sizeof(*cmd->changes));
+	for (unsigned i = 0; i < SIM_CHUNKS_MAX; i++)
+		cmd->changes[i] = s->slots[i].r.changes;
 	DL_APPEND(s->commands, cmd);
 	command_begin(s);
 }

@@ -166,13 +166,14 @@ static void test_what_is_lost_is_copied_to_another_disk(void **state)
 	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err),
 			 ERR_NO_CHUNK);
 	assert_int_equal(store_copy_begin(store, 5, 2, 0, &copy, &err), 0);
+	copy.begun = store_moment(store);
 	assert_non_null(strstr(copy.path, disks[0]));
 	assert_int_equal(chunk_file_create(&faulty.io, copy.path, 5, BITS, &f, &err), 0);
 	chunk_file_close(&f);
 	assert_int_equal(store_install(store, 5, 2, &copy, &err), 0);
 	assert_int_equal(read_chunk(5, 2, 0, &fill, &err), 0);
 	assert_int_equal(fill, 0);
-	assert_int_equal(store_delete(store, 7, 1, &err), 0); /* is on the failed disk */
+	assert_int_equal(store_delete(store, 7, 1, UINT64_MAX, &err), 0); /* is on the failed disk */
 	assert_int_equal(read_chunk(7, 1, 0, &fill, &err), ERR_NO_CHUNK);
 }
 
@@ -193,6 +194,7 @@ static void copy_beside_a_failed_disk(uint32_t version)
 	assert_int_equal(write_chunk(4, 1, 1, 1, &err), ERR_ROFS);
 	assert_int_equal(disk_failures, 1);
 	assert_int_equal(store_copy_begin(store, 2, version, 0, &copy, &err), 0);
+	copy.begun = store_moment(store);
 	assert_non_null(strstr(copy.path, disks[1]));
 	assert_int_equal(chunk_file_create(&faulty.io, copy.path, 2, BITS, &f, &err), 0);
 	memset(data, 77, sizeof(data));

@@ -130,6 +130,7 @@ static void test_a_copy_of_what_is_lossy_is_too(void **state)
 	for (unsigned lossy = 0; lossy < 2; lossy++) {
 		uint32_t version = 2 + lossy;
 		assert_int_equal(store_copy_begin(store, CHUNK, version, 0, &copy, &err), 0);
+		copy.begun = store_moment(store);
 		copy.lossy = lossy;
 		assert_int_equal(chunk_file_create(&faulty.io, copy.path, CHUNK, BITS, &f, &err),
 				 0);

@@ -423,6 +423,7 @@ static int begin_copy(uint32_t version, uint8_t fill, struct store_copy *ret)
 	bool torn;
 
 	assert_int_equal(store_copy_begin(store, CHUNK, version, BLOCK_BYTES, ret, &err), 0);
+	ret->begun = store_moment(store);
 	assert_int_equal(chunk_file_create(&faulty.io, ret->path, CHUNK, BITS, &f, &err), 0);
 	memset(data, fill, sizeof(data));
 	crc_sums(sum, data, 0, sizeof(data));
@@ -494,19 +495,19 @@ static int seen_now(struct store_seen *ret)
 	return 0;
 }
 
-/* A pull compares, fetches, and may copy whole at the end: that is made of what it compared. */
-static void test_a_copy_is_as_old_as_what_it_was_compared_with(void **state)
+/* A pull compares, fetches, and may copy whole at the end: that is of what was there before. */
+static void test_a_copy_is_as_old_as_its_order(void **state)
 {
-	struct store_seen seen;
 	struct store_copy copy;
+	uint64_t ordered;
 	struct err err = {0};
 	uint8_t fill;
 
 	assert_int_equal(write_block(0, 1, &err), 0);
-	seen_now(&seen);
+	ordered = store_moment(store);
 	assert_int_equal(write_block(0, 9, &err), 0);
 	begin_copy(1, 2, &copy);
-	copy.begun = seen.begun;
+	copy.begun = ordered;
 	assert_int_equal(store_install(store, CHUNK, 1, &copy, &err), ERR_CHUNK_VERSION);
 	assert_int_equal(read_block(1, 0, &fill, &err), 0);
 	assert_int_equal(fill, 9);
@@ -523,6 +524,13 @@ static void patch_block(struct store_patch *p, uint32_t block, uint8_t fill)
 					  &p->torn, &err), 0);
 }
 
+/* Ordered just now. */
+static int patch_begin(uint32_t version, const struct store_seen *seen, struct store_patch *ret)
+{
+	struct err err = {0};
+	return store_patch_begin(store, CHUNK, version, seen, store_moment(store), ret, &err);
+}
+
 static void test_a_replica_is_brought_up_to_date_in_its_place(void **state)
 {
 	struct store_patch patch;
@@ -534,7 +542,7 @@ static void test_a_replica_is_brought_up_to_date_in_its_place(void **state)
 	assert_int_equal(write_block(1, 1, &err), 0);
 	store_sync_all(store);
 	seen_now(&seen);
-	assert_int_equal(store_patch_begin(store, CHUNK, 3, &seen, &patch, &err), 0);
+	assert_int_equal(patch_begin(3, &seen, &patch), 0);
 	/* It serves nobody meanwhile, and nobody waits for it. */
 	assert_int_equal(read_block(1, 0, &fill, &err), ERR_CHUNK_PENDING);
 	patch_block(&patch, 1, 2);
@@ -548,9 +556,9 @@ static void test_a_replica_is_brought_up_to_date_in_its_place(void **state)
 	/* What was written since it was seen is newer than what would be put over it. */
 	seen_now(&seen);
 	assert_int_equal(write_chunk(CHUNK, 3, 0, 9, &err), 0);
-	assert_int_equal(store_patch_begin(store, CHUNK, 4, &seen, &patch, &err), ERR_BUSY);
+	assert_int_equal(patch_begin(4, &seen, &patch), ERR_BUSY);
 	seen_now(&seen);
-	assert_int_equal(store_patch_begin(store, CHUNK, 2, &seen, &patch, &err), ERR_BUSY);
+	assert_int_equal(patch_begin(2, &seen, &patch), ERR_BUSY);
 	assert_int_equal(read_block(3, 0, &fill, &err), 0);
 	assert_int_equal(fill, 9);
 }
@@ -567,7 +575,7 @@ static void test_a_replica_that_was_being_brought_up_to_date_is_compared(void **
 	assert_int_equal(write_block(0, 1, &err), 0);
 	store_sync_all(store);
 	seen_now(&seen);
-	assert_int_equal(store_patch_begin(store, CHUNK, 2, &seen, &patch, &err), 0);
+	assert_int_equal(patch_begin(2, &seen, &patch), 0);
 	patch_block(&patch, 0, 2);
 	/* The new name does not get onto the disk. */
 	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_RENAME, .nth = 1,
@@ -582,7 +590,7 @@ static void test_a_replica_that_was_being_brought_up_to_date_is_compared(void **
 	assert_int_equal(flags_now(), HAVE_UNCLEAN);
 	/* And then it can be. */
 	seen_now(&seen);
-	assert_int_equal(store_patch_begin(store, CHUNK, 2, &seen, &patch, &err), 0);
+	assert_int_equal(patch_begin(2, &seen, &patch), 0);
 	patch_block(&patch, 0, 3);
 	assert_int_equal(store_patch_end(store, &patch, 0, &err), 0);
 	assert_int_equal(flags_now(), 0);
@@ -590,6 +598,65 @@ static void test_a_replica_that_was_being_brought_up_to_date_is_compared(void **
 	crash();
 	assert_int_equal(read_block(2, 0, &fill, &err), 0);
 	assert_int_equal(fill, 3);
+}
+
+static void raise_to(uint32_t version)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = version - 1,
+					 .new_version = version, .length = CHUNK_LENGTH_KEEP,
+					 .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+
+	if (store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err) != 0)
+		fail_msg("%s", err.text);
+}
+
+/* A copy was ordered to make this one as another; then the master gave it up, asked anew, and took
+ * this one for the source. Only then, after a long time without a connection, is looked at what is
+ * here, which has not changed since. */
+static void test_an_order_does_not_outlive_the_raise_that_follows_it(void **state)
+{
+	struct store_patch patch;
+	struct store_seen seen;
+	struct err err = {0};
+	uint64_t ordered;
+	uint8_t fill;
+
+	assert_int_equal(write_block(0, 1, &err), 0);
+	raise_to(2);
+	ordered = store_moment(store);
+	raise_to(2);
+	seen_now(&seen);
+	assert_int_equal(store_patch_begin(store, CHUNK, 2, &seen, ordered, &patch, &err), ERR_BUSY);
+	/* For a later version it is what comes next, whatever has been written at the old one. */
+	assert_int_equal(store_patch_begin(store, CHUNK, 3, &seen, ordered, &patch, &err), 0);
+	assert_int_equal(store_patch_end(store, &patch, 0, &err), 0);
+	assert_int_equal(read_block(3, 0, &fill, &err), 0);
+	assert_int_equal(fill, 1);
+}
+
+/* The list of a link that broke is worked off while the next link brings the chunk back. */
+static void test_a_late_deletion_spares_what_has_come_back(void **state)
+{
+	struct store_copy copy;
+	struct err err = {0};
+	uint64_t ordered;
+	uint8_t fill;
+
+	assert_int_equal(write_block(0, 1, &err), 0);
+	ordered = store_moment(store);
+	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, ordered, &err), 0);
+	begin_copy(5, 9, &copy);
+	assert_int_equal(store_install(store, CHUNK, 5, &copy, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, ordered, &err), ERR_BUSY);
+	assert_int_equal(read_block(5, 0, &fill, &err), 0);
+	assert_int_equal(fill, 9);
+	/* A write of a client is no wish of the master's: what it wants deleted is. */
+	ordered = store_moment(store);
+	assert_int_equal(write_chunk(CHUNK, 5, 1, 7, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, ordered, &err), 0);
+	assert_int_equal(read_block(5, 0, &fill, &err), ERR_NO_CHUNK);
 }
 
 static void test_deletion_spares_newer(void **state)
@@ -602,11 +669,11 @@ static void test_deletion_spares_newer(void **state)
 
 	assert_int_equal(write_block(0, 7, &err), 0);
 	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), 0);
-	assert_int_equal(store_delete(store, CHUNK, 1, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, 1, UINT64_MAX, &err), 0);
 	assert_int_equal(read_block(2, 0, &fill, &err), 0);
-	assert_int_equal(store_delete(store, CHUNK, 2, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, 2, UINT64_MAX, &err), 0);
 	assert_int_equal(read_block(2, 0, &fill, &err), ERR_NO_CHUNK);
-	assert_int_equal(store_delete(store, CHUNK, 2, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, 2, UINT64_MAX, &err), 0);
 }
 
 static void test_a_late_first_write_makes_nothing_again(void **state)
@@ -616,19 +683,19 @@ static void test_a_late_first_write_makes_nothing_again(void **state)
 	uint8_t fill;
 
 	assert_int_equal(write_chunk(CHUNK, 2, 0, 7, &err), 0);
-	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, UINT64_MAX, &err), 0);
 	assert_int_equal(write_chunk(CHUNK, 2, 0, 7, &err), ERR_NO_CHUNK);
 	assert_int_equal(write_chunk(CHUNK, 1, 0, 7, &err), ERR_NO_CHUNK);
 	assert_int_equal(read_block(2, 0, &fill, &err), ERR_NO_CHUNK);
 	/* As a member again, at a higher version, it may be written; and a copy may be put here. */
 	assert_int_equal(write_chunk(CHUNK, 3, 0, 8, &err), 0);
-	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK, UINT32_MAX, UINT64_MAX, &err), 0);
 	begin_copy(3, 9, &copy);
 	assert_int_equal(store_install(store, CHUNK, 3, &copy, &err), 0);
 	assert_int_equal(read_block(3, 0, &fill, &err), 0);
 	assert_int_equal(fill, 9);
 	/* One that was deleted before its first write came. */
-	assert_int_equal(store_delete(store, CHUNK + 1, UINT32_MAX, &err), 0);
+	assert_int_equal(store_delete(store, CHUNK + 1, UINT32_MAX, UINT64_MAX, &err), 0);
 	assert_int_equal(write_chunk(CHUNK + 1, 1, 0, 7, &err), ERR_NO_CHUNK);
 	assert_int_equal(write_chunk(CHUNK + 2, 1, 0, 7, &err), 0);
 	/* One that was raised before its first write came. */
@@ -687,9 +754,11 @@ int main(void)
 		T(test_faults_are_answers),
 		T(test_a_late_copy_undoes_nothing),
 		T(test_a_copy_that_cannot_be_put_in_place_leaves_nothing),
-		T(test_a_copy_is_as_old_as_what_it_was_compared_with),
+		T(test_a_copy_is_as_old_as_its_order),
 		T(test_a_replica_is_brought_up_to_date_in_its_place),
 		T(test_a_replica_that_was_being_brought_up_to_date_is_compared),
+		T(test_an_order_does_not_outlive_the_raise_that_follows_it),
+		T(test_a_late_deletion_spares_what_has_come_back),
 		T(test_deletion_spares_newer),
 		T(test_a_late_first_write_makes_nothing_again),
 		T(test_disks_are_guarded),
