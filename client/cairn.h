@@ -333,12 +333,14 @@ struct cairn_replica_info {
 	char addr[128];
 };
 struct cairn_chunk_info {
-	uint64_t index, id; /* id 0: a hole */
+	uint64_t index, id; /* id 0: a hole, of `count` chunks */
+	uint64_t count;	    /* else 1 */
 	uint32_t version;
 	bool written;
 	unsigned n_replicas;
 	struct cairn_replica_info replicas[8];
 };
+/* All chunks of a file in order; another value than 0 ends it. */
 typedef int (*cairn_chunk_fn)(void *arg, const struct cairn_chunk_info *chunk);
 CAIRN_API int cairn_chunks(struct cairn *fs, uint64_t inode, cairn_chunk_fn fn, void *arg);
 

@@ -27,7 +27,7 @@ static void hex_copy(char *to, size_t room, struct slice from)
 
 static void chunk_info(const struct wire_chunk *chunk, struct cairn_chunk_info *ret)
 {
-	*ret = (struct cairn_chunk_info){.index = chunk->index, .id = chunk->id,
+	*ret = (struct cairn_chunk_info){.index = chunk->index, .count = 1, .id = chunk->id,
 					 .version = chunk->version,
 					 .written = chunk->flags & CHUNK_WRITTEN,
 					 .n_replicas = chunk->n_replicas};
@@ -38,31 +38,55 @@ static void chunk_info(const struct wire_chunk *chunk, struct cairn_chunk_info *
 	}
 }
 
+struct chunk_walk {
+	cairn_chunk_fn fn;
+	void *arg;
+	uint64_t told; /* all chunks before this one */
+	bool stop;
+};
+
+static void tell_chunk(struct chunk_walk *w, const struct cairn_chunk_info *info)
+{
+	w->stop = w->stop || w->fn(w->arg, info) != 0;
+	w->told = info->index + info->count;
+}
+
+static void tell_hole(struct chunk_walk *w, uint64_t end)
+{
+	struct cairn_chunk_info info = {.index = w->told, .count = end - w->told};
+
+	if (w->told < end)
+		tell_chunk(w, &info);
+}
+
 int cairn_chunks(struct cairn *fs, uint64_t inode, cairn_chunk_fn fn, void *arg)
 {
 	_cleanup_buf_ struct buf fields = {0};
+	struct chunk_walk w = {.fn = fn, .arg = arg};
 	struct err err = {0};
 	struct wire_locate_reply rep;
-	uint64_t first = 0;
+	uint64_t first = 0, end;
 	int r;
 
 	do {
 		r = locate_chunks(fs, inode, first, CHUNKS_PER_LOCATE_MAX, &rep, &fields,
 				  client_deadline(fs), &err);
 		if (r < 0)
-			break;
-		for (unsigned i = 0; i < rep.n_chunks; i++) {
+			return (int)result(r, &err);
+		/* Behind the end there are only holes, which are not told of. */
+		end = rep.attr.size ? ((rep.attr.size - 1) >> rep.attr.chunk_bits) + 1 : 0;
+		for (unsigned i = 0; i < rep.n_chunks && !w.stop; i++) {
 			struct cairn_chunk_info info;
-			/* Behind the end there are only holes to tell of. */
-			if (rep.chunks[i].index << rep.attr.chunk_bits >= rep.attr.size)
-				break;
+			if (rep.chunks[i].id == 0 || rep.chunks[i].index >= end)
+				continue;
 			chunk_info(&rep.chunks[i], &info);
-			if (fn(arg, &info))
-				return 0;
+			tell_hole(&w, info.index);
+			tell_chunk(&w, &info);
 		}
-		first += CHUNKS_PER_LOCATE_MAX;
-	} while (first << rep.attr.chunk_bits < rep.attr.size);
-	return (int)result(r, &err);
+		first = locate_next(&rep, first);
+	} while (first < end && !w.stop);
+	tell_hole(&w, end);
+	return 0;
 }
 
 static struct timespec time_of(struct when t)

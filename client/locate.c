@@ -56,6 +56,16 @@ int locate_chunks(struct cairn *fs, uint64_t inode, uint64_t first, uint32_t cou
 			  deadline_ms, err);
 }
 
+uint64_t locate_next(const struct wire_locate_reply *rep, uint64_t first)
+{
+	uint64_t next = first + CHUNKS_PER_LOCATE_MAX;
+	uint64_t last = (rep->attr.size ? rep->attr.size - 1 : 0) >> rep->attr.chunk_bits;
+
+	if (rep->next > next)
+		next = rep->next;
+	return next <= last ? next : last + 1;
+}
+
 static bool located_make(struct located *l, uint64_t first, uint32_t count)
 {
 	l->first = first;

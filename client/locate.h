@@ -10,6 +10,9 @@
 int locate_chunks(struct cairn *fs, uint64_t inode, uint64_t first, uint32_t count,
 		  struct wire_locate_reply *ret, struct buf *fields, int64_t deadline_ms,
 		  struct err *err);
+/* Where to go on after an answer for CHUNKS_PER_LOCATE_MAX chunks from `first` on: what lies between
+ * is holes. At the file's end or behind it: that was all. */
+uint64_t locate_next(const struct wire_locate_reply *rep, uint64_t first);
 /* As locate_chunks for one chunk. A hole has id 0. */
 int locate_one(struct cairn *fs, uint64_t inode, uint64_t index, struct location *ret,
 	       uint64_t *ret_change, int64_t deadline_ms, struct err *err);

@@ -43,7 +43,7 @@ int file_zero(struct cairn_file *file, uint64_t from, uint64_t end, bool hole, s
 	while (r == 0 && from < end) {
 		_cleanup_buf_ struct buf fields = {0};
 		struct wire_locate_reply rep;
-		uint64_t first = from >> bits, next = (first + CHUNKS_PER_LOCATE_MAX) << bits;
+		uint64_t first = from >> bits;
 		r = locate_chunks(file->fs, file->inode->number, first, CHUNKS_PER_LOCATE_MAX,
 				  &rep, &fields, client_deadline(file->fs), err);
 		if (r == 0 && end > rep.attr.size)
@@ -58,7 +58,8 @@ int file_zero(struct cairn_file *file, uint64_t from, uint64_t end, bool hole, s
 			else if (c->blocks && hole && a < b)
 				r = file_tell(file, a, b, flags, client_deadline(file->fs), err);
 		}
-		from = next;
+		if (r == 0)
+			from = locate_next(&rep, first) << bits;
 	}
 	return r;
 }
@@ -155,47 +156,58 @@ static uint64_t chunk_seek(struct cairn *fs, const struct location *loc, bool da
 	return end;
 }
 
+/* The first place from *at on, in the chunks that were asked for, that is data (or none): 1. 0: there
+ * is none, *at is where to go on. */
+static int seek_answered(struct cairn *fs, const struct wire_locate_reply *rep, bool data,
+			 uint64_t *at, struct err *err)
+{
+	unsigned bits = rep->attr.chunk_bits;
+	uint64_t first = *at >> bits;
+
+	for (unsigned i = 0; i < rep->n_chunks && *at < rep->attr.size; i++) {
+		uint64_t base = (first + i) << bits, end = 1ULL << bits;
+		struct location loc;
+		int r = location_from_wire(&loc, &rep->chunks[i], err);
+		if (r < 0)
+			return r;
+		if (end > rep->attr.size - base)
+			end = rep->attr.size - base;
+		*at = base + chunk_seek(fs, &loc, data, *at - base, end);
+		if (*at < base + end)
+			return 1;
+	}
+	/* What follows up to the next chunk is a hole. */
+	if (!data && *at < rep->attr.size && locate_next(rep, first) << bits > *at)
+		return 1;
+	*at = locate_next(rep, first) << bits;
+	return 0;
+}
+
 static int64_t file_seek(struct cairn_file *file, uint64_t offset, int whence, struct err *err)
 {
-	unsigned bits = file->inode->chunk_bits;
-	bool data = whence == SEEK_DATA;
 	const uint64_t start = offset;
-	int settled;
+	bool data = whence == SEEK_DATA;
+	struct wire_locate_reply rep;
+	int r;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return err_set(err, ERR_INVAL, "not SEEK_DATA or SEEK_HOLE");
-	settled = file_settle(file, err);
-	if (settled < 0)
-		return settled;
-	for (;;) {
+	r = file_settle(file, err);
+	if (r < 0)
+		return r;
+	do {
 		_cleanup_buf_ struct buf fields = {0};
-		struct wire_locate_reply rep;
-		uint64_t first = offset >> bits;
-		int r = locate_chunks(file->fs, file->inode->number, first, CHUNKS_PER_LOCATE_MAX,
-				      &rep, &fields, client_deadline(file->fs), err);
-		if (r < 0)
-			return r;
-		for (unsigned i = 0; i < CHUNKS_PER_LOCATE_MAX && offset < rep.attr.size; i++) {
-			uint64_t base = (first + i) << bits, end = 1ULL << bits, at;
-			struct location loc = {0};
-			for (unsigned k = 0; k < rep.n_chunks; k++)
-				if (rep.chunks[k].index == first + i &&
-				    (r = location_from_wire(&loc, &rep.chunks[k], err)) < 0)
-					return r;
-			if (end > rep.attr.size - base)
-				end = rep.attr.size - base;
-			at = chunk_seek(file->fs, &loc, data, offset - base, end);
-			if (at < end)
-				return (int64_t)(base + at);
-			offset = base + end;
-		}
-		if (offset >= rep.attr.size) {
-			if (!data && start < rep.attr.size)
-				return (int64_t)rep.attr.size; /* the end is a hole */
-			return err_set(err, ERR_NXIO, "the file has no more %s",
-				       data ? "data" : "bytes");
-		}
-	}
+		r = locate_chunks(file->fs, file->inode->number, offset >> file->inode->chunk_bits,
+				  CHUNKS_PER_LOCATE_MAX, &rep, &fields,
+				  client_deadline(file->fs), err);
+		if (r == 0 && offset < rep.attr.size)
+			r = seek_answered(file->fs, &rep, data, &offset, err);
+	} while (r == 0 && offset < rep.attr.size);
+	if (r != 0)
+		return r < 0 ? r : (int64_t)offset;
+	if (!data && start < rep.attr.size)
+		return (int64_t)rep.attr.size; /* the end is a hole */
+	return err_set(err, ERR_NXIO, "the file has no more %s", data ? "data" : "bytes");
 }
 
 int64_t cairn_seek(struct cairn_file *file, uint64_t offset, int whence)

@@ -218,7 +218,7 @@ static int sync_all(struct cairn *fs, struct inode *inode, int64_t deadline_ms, 
 			r = sync_list(fs, inode, list, n, deadline_ms, err);
 		if (r < 0)
 			return r;
-		first += CHUNKS_PER_LOCATE_MAX;
+		first = locate_next(&rep, first);
 	} while (first << inode->chunk_bits < rep.attr.size);
 	return 0;
 }

@@ -152,7 +152,10 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 	F(u64, inodes)                \
 	F(u64, inodes_max) /* 0: no limit */
 
-/* Attributes and the locations of chunks first .. first+count-1, holes included. */
+/* Attributes and the locations of chunks first .. first+count-1, holes included. next: when the last of
+ * them is a hole, the first chunk behind them that may be none, LOCATE_NO_MORE if all are; 0: not
+ * told (by an older master, too). */
+#define LOCATE_NO_MORE UINT64_MAX
 #define WIRE_LOCATE(F, S, A, V) \
 	S(wire_cred, cred)      \
 	F(u64, inode)           \
@@ -161,7 +164,8 @@ enum { XATTR_F_CREATE = 1, XATTR_F_REPLACE = 2, XATTR_F_REMOVE = 4 }; /* 1, 2: s
 	F(u64, session)
 #define WIRE_LOCATE_REPLY(F, S, A, V) \
 	S(wire_attr, attr)            \
-	V(wire_chunk, chunks, CHUNKS_PER_LOCATE_MAX)
+	V(wire_chunk, chunks, CHUNKS_PER_LOCATE_MAX) \
+	F(u64, next)
 #define WIRE_CHUNK_FOR_WRITE(F, S, A, V) \
 	S(wire_opid, id)                 \
 	S(wire_cred, cred)               \

@@ -287,6 +287,26 @@ static int chunk_at(struct state *st, uint64_t inode, uint64_t index, struct wir
 	return 1;
 }
 
+/* The first chunk from `from` on of which the file has anything. */
+static int next_chunk(struct state *st, uint64_t inode, uint64_t from, uint64_t *ret)
+{
+	struct key prefix = key_prefix(key_file_chunk(inode, 0), 9);
+	struct key start = key_file_chunk(inode, from);
+	struct state_iter *it;
+	struct slice key, value;
+	int r = state_iter_open(st, key_slice(&prefix), key_slice(&start), &it);
+
+	if (r < 0)
+		return r;
+	r = state_iter_next(it, &key, &value);
+	if (r == 1 && key.len != 17)
+		r = ERR_CORRUPT;
+	if (r >= 0)
+		*ret = r == 1 ? get_be64(key.data + 9) : LOCATE_NO_MORE;
+	state_iter_close(it);
+	return r < 0 ? r : 0;
+}
+
 int query_locate(struct state *st, const struct wire_locate *req, struct wire_locate_reply *ret,
 		 uint64_t *ret_pending, struct err *err)
 {
@@ -297,6 +317,7 @@ int query_locate(struct state *st, const struct wire_locate *req, struct wire_lo
 	if (r < 0)
 		return r;
 	ret->n_chunks = 0;
+	ret->next = 0;
 	if (!S_ISREG(ret->attr.mode))
 		return err_set(err, S_ISDIR(ret->attr.mode) ? ERR_ISDIR : ERR_INVAL,
 			       "inode %llx is no regular file", (unsigned long long)req->inode);
@@ -310,7 +331,10 @@ int query_locate(struct state *st, const struct wire_locate *req, struct wire_lo
 			return no_inode(err, r, req->inode);
 		ret->n_chunks++;
 	}
-	return 0;
+	if (ret->n_chunks == 0 || ret->chunks[ret->n_chunks - 1].id)
+		return 0;
+	r = next_chunk(st, req->inode, req->first + ret->n_chunks, &ret->next);
+	return r < 0 ? no_inode(err, r, req->inode) : 0;
 }
 
 int query_chunk_at(struct state *st, uint64_t inode, uint64_t index, struct wire_chunk *ret,

@@ -17,7 +17,10 @@ enum { CAT_BYTES = 8 << 20 };
 static int print_chunk(void *arg, const struct cairn_chunk_info *c)
 {
 	if (c->id == 0) {
-		printf("  Chunk %llu: hole\n", (unsigned long long)c->index);
+		printf("  Chunk %llu", (unsigned long long)c->index);
+		if (c->count > 1)
+			printf(" to %llu", (unsigned long long)(c->index + c->count - 1));
+		puts(": hole");
 		return 0;
 	}
 	printf("  Chunk %llu: %016llx version %u%s, %u replica%s:", (unsigned long long)c->index,
@@ -39,8 +42,9 @@ static int chunk_json(void *arg, const struct cairn_chunk_info *c)
 		json_array_append_new(replicas, json_pack("{s:i, s:s}", "server",
 							  (int)c->replicas[i].server, "addr",
 							  c->replicas[i].addr));
-	return json_array_append_new(array, json_pack("{s:I, s:s, s:b, s:i, s:b, s:o}", "index",
-						      (json_int_t)c->index, "id", id, "hole",
+	return json_array_append_new(array, json_pack("{s:I, s:I, s:s, s:b, s:i, s:b, s:o}", "index",
+						      (json_int_t)c->index, "count",
+						      (json_int_t)c->count, "id", id, "hole",
 						      c->id == 0, "version", (int)c->version,
 						      "written", (int)c->written, "replicas",
 						      replicas)) != 0;

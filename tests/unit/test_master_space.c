@@ -79,6 +79,32 @@ static void test_holes_give_back_whole_blocks(void **state)
 	assert_int_equal(wrote_as(f, 0, 1, WROTE_HOLE | WROTE_SET_ASIDE), ERR_INVAL);
 }
 
+/* The next chunk that is asked for from `first` on, in a file with chunks 1000 and 5000. */
+static uint64_t told_next(uint64_t inode, uint64_t first, unsigned count)
+{
+	struct wire_locate locate = {.inode = inode, .first = first, .count = count};
+	struct wire_locate_reply rep;
+
+	assert_int_equal(query_locate(st, &locate, &rep, NULL, NULL), 0);
+	return rep.next;
+}
+
+static void test_locations_tell_where_a_hole_ends(void **state)
+{
+	uint64_t f = new_file(0), chunk;
+
+	assert_int_equal(set_size(f, INT64_MAX), 0);
+	assert_true(told_next(f, 0, 32) == LOCATE_NO_MORE);
+	assert_int_equal(chunk_make(f, 1000, 2, &chunk), 0);
+	assert_int_equal(chunk_make(f, 5000, 2, &chunk), 0);
+	new_file(0); /* others' chunks do not count */
+	assert_int_equal(told_next(f, 0, 32), 1000);
+	assert_int_equal(told_next(f, 999, 2), 0); /* the last one is no hole */
+	assert_int_equal(told_next(f, 1000, 32), 5000);
+	assert_true(told_next(f, 5000, 2) == LOCATE_NO_MORE);
+	assert_true(told_next(f, INT64_MAX / CHUNK, 1) == LOCATE_NO_MORE);
+}
+
 static void test_what_is_set_aside_counts(void **state)
 {
 	uint64_t f = new_file(0), chunk;
@@ -200,7 +226,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(test_what_is_written_counts),
 		T(test_holes_give_back_whole_blocks),
-		T(test_what_is_set_aside_counts),
+		T(test_locations_tell_where_a_hole_ends), T(test_what_is_set_aside_counts),
 		T(test_random_spaces),
 #undef T
 	};
