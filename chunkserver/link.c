@@ -201,6 +201,16 @@ static int64_t silence_max_ms(const struct link *l)
 	return l->lease_ms ? l->lease_ms : LINK_IO_MS;
 }
 
+/* To a request that nobody waits for. */
+static void link_answer(struct link *l, const struct wire_header *h, const struct buf *fields)
+{
+	struct wire_cs_beat beat;
+
+	answered(l, h->id);
+	if (h->op == OP_CS_HEARTBEAT && wire_get_reply(h, buf_slice(fields), &beat, NULL, NULL) == 0)
+		keys_take(l->o.keys, beat.keys, beat.n_keys, clock_ms());
+}
+
 /* A request whose answer is needed before going on; commands that come meanwhile are taken. */
 static int link_call(struct link *l, uint16_t op, const void *m, void *ret, struct buf *fields,
 		     struct err *err)
@@ -227,7 +237,7 @@ static int link_call(struct link *l, uint16_t op, const void *m, void *ret, stru
 		else if (h.id == id)
 			break;
 		else
-			answered(l, h.id);
+			link_answer(l, &h, fields);
 		r = flush_out(l, err);
 	}
 	if (r == 0)
@@ -252,6 +262,7 @@ static int link_register(struct link *l, struct err *err)
 
 	if (r < 0)
 		return r;
+	keys_take(l->o.keys, rep.keys, rep.n_keys, clock_ms());
 	l->heartbeat_ms = rep.heartbeat_ms ? rep.heartbeat_ms : 1000;
 	l->lease_ms = rep.lease_ms;
 	lease_renew(l->o.lease, sent_ms, l->lease_ms);
@@ -324,7 +335,7 @@ static int report_page(struct link *l, const struct wire_have *list, size_t n, s
 
 static void send_heartbeat(struct link *l)
 {
-	struct wire_cs_heartbeat m = {.load = l->o.load()};
+	struct wire_cs_heartbeat m = {.load = l->o.load(), .refused = l->o.refused()};
 	uint64_t id;
 
 	store_space(l->store, &m);
@@ -359,12 +370,15 @@ static int report_all(struct link *l, struct err *err)
 static int link_report(struct link *l, struct err *err)
 {
 	_cleanup_buf_ struct buf fields = {0};
-	struct wire_cs_heartbeat space = {0};
+	struct wire_cs_heartbeat space = {.refused = l->o.refused()};
+	struct wire_cs_beat beat;
 	struct wire_empty empty;
 	int r;
 
 	store_space(l->store, &space);
-	r = link_call(l, OP_CS_HEARTBEAT, &space, &empty, &fields, err);
+	r = link_call(l, OP_CS_HEARTBEAT, &space, &beat, &fields, err);
+	if (r == 0)
+		keys_take(l->o.keys, beat.keys, beat.n_keys, clock_ms());
 	if (r == 0)
 		r = report_all(l, err);
 	if (r == 0)
@@ -419,7 +433,7 @@ static int link_serve(struct link *l, struct err *err)
 			if (r == 0 && !(h.flags & WIRE_REPLY))
 				link_take_command(l, &h, &fields);
 			else if (r == 0)
-				answered(l, h.id);
+				link_answer(l, &h, &fields);
 		}
 		if (r == 0 && clock_ms() - l->answered_ms > silence_ms)
 			r = err_set(err, ERR_TIMEOUT, "no answer for %lld ms",

@@ -7,6 +7,7 @@
 #ifndef CAIRN_CHUNKSERVER_LINK_H
 #define CAIRN_CHUNKSERVER_LINK_H
 
+#include "chunkserver/keys.h"
 #include "chunkserver/lease.h"
 #include "chunkserver/store.h"
 #include "common/cred.h"
@@ -19,8 +20,10 @@ struct link_options {
 	const struct cred *cred; /* not owned */
 	const char *addr, *rack, *host;
 	struct lease *lease;	/* renewed here */
+	struct keys *keys;	/* told here */
 	int64_t report_interval_ms; /* how often everything is compared with the master */
 	unsigned (*load)(void); /* requests in progress */
+	uint64_t (*refused)(void); /* for want of a valid token, so far */
 	void (*scrub)(struct wire_scrub *ret); /* how far it is */
 };
 

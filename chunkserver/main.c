@@ -69,6 +69,7 @@ static const struct conf conf = {
 static struct link *link_to_master;
 static struct scrub *_Atomic scrubber;
 static struct lease lease;
+static struct keys keys;
 static struct cred cred;
 
 static void on_damaged(void *arg, const struct wire_have *have)
@@ -189,9 +190,10 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 	struct link_options link_options = {.masters = &o.master, .cred = &cred,
 					    .addr = o.advertise[0] ? o.advertise : addr,
 					    .rack = o.rack, .host = o.host, .lease = &lease,
+					    .keys = &keys, .refused = serve_refused,
 					    .load = serve_load, .scrub = scrub_so_far,
 					    .report_interval_ms = o.report_interval_ms};
-	struct serve_options serve_options = {.store = store, .lease = &lease, .cred = &cred,
+	struct serve_options serve_options = {.store = store, .lease = &lease, .keys = &keys, .cred = &cred,
 					      .io_timeout_ms = o.io_timeout_ms,
 					      .max_connections = o.max_connections,
 					      .hangup_fd = hangup_fd, .hangup = on_hangup, .fault = on_fault};
@@ -200,6 +202,7 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 	pthread_t thread;
 	int r;
 
+	keys_init(&keys);
 	if (pipe(syncer.stop_fds) < 0)
 		return err_set_errno(err, errno, "pipe");
 	r = link_start(&link_options, store, &link_to_master, err);
@@ -220,6 +223,7 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 	link_stop(link_to_master);
 	link_to_master = NULL;
 	scrub_stop(scrub);
+	keys_release(&keys);
 	return 0;
 }
 

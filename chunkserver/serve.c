@@ -19,6 +19,7 @@
 #include "common/waits.h"
 
 atomic_uint serve_in_progress;
+static _Atomic uint64_t refused;
 
 enum {
 	N_FIXED = 3, /* descriptors beside those being set up: listener, stop, hangup */
@@ -51,6 +52,28 @@ struct port {
 unsigned serve_load(void)
 {
 	return atomic_load(&serve_in_progress);
+}
+
+uint64_t serve_refused(void)
+{
+	return atomic_load(&refused);
+}
+
+int session_allowed(struct session *s, const struct access_wish *wish, struct err *err)
+{
+	int r;
+
+	if (s->up->peer_role == ROLE_CHUNKSERVER)
+		return 0;
+	r = access_check(&s->access, wish, clock_ms(), err);
+	if (r == 0)
+		return 0;
+	atomic_fetch_add(&refused, 1);
+	if (!s->refused)
+		log_warn("%s (%s): chunk %016llx refused: %s", s->up->peer, s->up->peer_name,
+			 (unsigned long long)wish->chunk, err_message(err));
+	s->refused = true;
+	return r;
 }
 
 static int on_message(struct session *s, const struct wire_header *h, struct err *err)
@@ -147,6 +170,8 @@ static void *connection_thread(void *arg)
 	if (s) {
 		s->o = port->o;
 		s->stopping = &port->stopping;
+		s->access.keys = port->o->keys;
+		s->access.holder = slice_str(start->conn->tls ? start->conn->tls->peer.name : "");
 		s->blocks = malloc(PIECE_BYTES_MAX);
 		s->up = start->conn;
 		if (s->blocks)

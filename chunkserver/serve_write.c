@@ -360,6 +360,14 @@ int session_write(struct session *s, const struct wire_header *h, struct err *er
 	return r < 0 ? r : session_put(s, h, &m, false, err);
 }
 
+static int write_allowed(struct session *s, const struct wire_write *m, struct err *err)
+{
+	struct access_wish wish = {.token = m->token, .chunk = m->chunk, .version = m->version,
+				   .rights = TOKEN_WRITE, .session = m->session,
+				   .servers = m->chain, .n_servers = m->n_chain};
+	return session_allowed(s, &wish, err);
+}
+
 int session_put(struct session *s, const struct wire_header *h, const struct wire_write *m, bool here,
 		struct err *err)
 {
@@ -376,7 +384,9 @@ int session_put(struct session *s, const struct wire_header *h, const struct wir
 	}
 	p = pending_new(s, h, m);
 	FAULT_POINT(CS_WRITE_RECEIVED, p->place);
-	code = out_of_contact(s) ? ERR_LEASE : lock_write(s, h, m, p, &local);
+	code = out_of_contact(s) ? ERR_LEASE : write_allowed(s, m, &local);
+	if (code == 0)
+		code = lock_write(s, h, m, p, &local);
 	FAULT_POINT(CS_WRITE_LOCKED, p->place);
 	if (code == 0 && s->up->peer_role != ROLE_CHUNKSERVER)
 		again = store_has_write(s->o->store, &p->range, m->session, m->seq);
@@ -445,8 +455,12 @@ int session_sync(struct session *s, const struct wire_header *h, struct err *err
 	uint32_t server = 0;
 	int r = wire_sync_get(&c, &m), forward = 0;
 
+	if (r == 0)
+		r = session_allowed(s, &(struct access_wish){.token = m.token, .chunk = m.chunk,
+				    .version = m.version, .rights = TOKEN_READ | TOKEN_WRITE,
+				    .servers = m.chain, .n_servers = m.n_chain}, &local);
 	if (r < 0)
-		return session_answer(s, h, r, NULL, 0, err);
+		return session_answer(s, h, r, local.text, 0, err);
 	/* The others sync while this one does. */
 	if (m.n_chain > 0)
 		forward = forward_sync(s, &p, m, &chain);

@@ -361,6 +361,7 @@ struct cairn_server_info {
 	uint64_t total_bytes, free_bytes, chunks;
 	uint64_t members;   /* chunks of which it is to have a copy: what a drain has left */
 	uint64_t silent_ms; /* since it was heard of last */
+	uint64_t refused;   /* requests of clients without a valid access token, since it started */
 	uint32_t disks, disks_bad;
 	struct cairn_progress scrub; /* of its replicas */
 };

@@ -153,6 +153,9 @@ static int lane_failed(struct chunk_reader *c, unsigned which, int code, struct 
 	} else {
 		peers_mark(&c->job.fs->peers, lane_from(l)->addr, !broken);
 		replica_failed(c, replica, code, err);
+		/* What has run out here has run out everywhere. */
+		if (code == ERR_TOKEN)
+			c->next = c->n_order;
 	}
 	lane_end(c, which);
 	while (!c->lanes[0].job && c->next < c->n_order) {
@@ -301,6 +304,7 @@ static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
 {
 	struct backoff pause = {READ_BACKOFF_FIRST_MS, READ_BACKOFF_MAX_MS};
 	unsigned damaged = 0;
+	bool renewed = false;
 
 	for (;;) {
 		struct location now;
@@ -316,9 +320,12 @@ static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
 		c->dial_ms = PEER_DIAL_MS;
 		cache_drop_location(&c->job.fs->lease.cache, c->inode, c->loc);
 		damaged += is_damage(r);
-		if (damaged >= READ_ROUNDS_DAMAGED_MAX ||
-		    !backoff_pause(&pause, c->job.deadline_ms))
+		if (damaged >= READ_ROUNDS_DAMAGED_MAX)
 			return r;
+		/* A token that has run out is no failure: the first time nobody waits. */
+		if ((renewed || r != ERR_TOKEN) && !backoff_pause(&pause, c->job.deadline_ms))
+			return r;
+		renewed |= r == ERR_TOKEN;
 		s = locate_one(c->job.fs, c->inode, c->loc->index, &now, NULL, c->job.deadline_ms,
 			       &again);
 		if (s == ERR_STALE) {

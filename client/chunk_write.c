@@ -49,6 +49,8 @@ static bool fault_due(struct chain_faults *f, const struct location *loc, int co
 	}
 	if (is_soft(code))
 		return ++f->soft >= SOFT_FAILURES_MAX;
+	if (code == ERR_TOKEN) /* the master gives a new one */
+		return false;
 	/* The bytes may have changed under us while they were sent (a mapped buffer). */
 	if (code == ERR_CHECKSUM)
 		return ++f->checksums > 1;

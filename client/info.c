@@ -118,7 +118,7 @@ static int servers_parse(struct slice list, struct cairn_status *s, struct err *
 			.free_bytes = from.free_bytes, .chunks = from.chunks,
 			.disks = from.disks, .disks_bad = from.disks_bad,
 			.draining = from.draining, .members = from.members,
-			.silent_ms = from.silent_ms,
+			.silent_ms = from.silent_ms, .refused = from.refused,
 			.scrub = {from.scrub.checked, from.scrub.total, from.scrub.bad,
 				  from.scrub.rounds, time_of(from.scrub.ended)}};
 		text_copy(to->addr, sizeof(to->addr), from.addr);

@@ -4,7 +4,7 @@
 
 int location_from_wire(struct location *ret, const struct wire_chunk *chunk, struct err *err)
 {
-	if (chunk->token.len > LOCATION_TOKEN_MAX)
+	if (chunk->token.len > TOKEN_BYTES_MAX)
 		return err_set(err, ERR_PROTOCOL, "chunk %llx: token of %u bytes",
 			       (unsigned long long)chunk->id, chunk->token.len);
 	ret->index = chunk->index;

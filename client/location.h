@@ -4,8 +4,6 @@
 
 #include "common/wire.h"
 
-enum { LOCATION_TOKEN_MAX = 128 };
-
 struct location_replica {
 	uint32_t server;
 	uint8_t part;
@@ -19,7 +17,7 @@ struct location {
 	uint32_t settled; /* as in wire_chunk */
 	uint8_t flags; /* CHUNK_WRITTEN */
 	uint8_t token_len;
-	uint8_t token[LOCATION_TOKEN_MAX];
+	uint8_t token[TOKEN_BYTES_MAX];
 	unsigned n_replicas; /* in chain order; replicas without an address are left out */
 	struct location_replica replicas[REPLICAS_MAX];
 };

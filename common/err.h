@@ -69,7 +69,8 @@
 	X(LIMIT, 118, EIO, "a limit was reached")                                           \
 	X(UNKNOWN_OUTCOME, 119, EIO, "outcome of the operation is not known")               \
 	X(LEASE, 120, EIO, "server is out of contact with the master")                      \
-	X(SOURCE, 121, EIO, "the source of a copy could not be read")
+	X(SOURCE, 121, EIO, "the source of a copy could not be read")                       \
+	X(TOKEN, 122, EACCES, "no valid access token")
 
 enum err_code {
 	ERR_OK = 0,

@@ -31,6 +31,7 @@ enum {
 	AUTH_FIELDS_BYTES_MAX = 1024, /* before a peer is authenticated */
 	SUMS_BYTES_MAX = (1 << (CHUNK_BITS_MAX - BLOCK_BITS)) * 4,
 	ADDR_BYTES_MAX = 128,
+	TOKEN_BYTES_MAX = 128, /* access tokens of chunks */
 	TEXT_BYTES_MAX = 512, /* error texts, rack and host names */
 	CHUNKS_PER_LOCATE_MAX = 32,
 	READDIR_BYTES_MAX = 256 << 10,

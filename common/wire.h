@@ -26,6 +26,9 @@
  *    the server verify under its range lock; if that fails too the client takes the next
  *    replica. It reports with CHUNK_FAULT.
  *
+ *    Locations carry an access token (common/token.h), which the client shows with every request to a
+ *    chunkserver. One that has run out is ERR_TOKEN, and the client asks the master anew.
+ *
  * 4. To write, a client asks for write locations (CHUNK_FOR_WRITE, which makes the chunk on
  *    first use and first removes dead members), sends WRITE to the head with the rest of the
  *    chain in `chain`; each server forwards the bytes to the next while it receives them,
@@ -211,7 +214,8 @@ enum { CHUNK_WRITTEN = 1, RAISE_SETTLE = 2 }; /* its absence on a server is an e
 	F(u8, draining)                \
 	F(u64, silent_ms) /* since it was heard of last */ \
 	F(u64, members) /* chunks of which it is a member: what a drain has left */ \
-	S(wire_scrub, scrub)
+	S(wire_scrub, scrub) \
+	F(u64, refused) /* as in CS_HEARTBEAT */
 /* SUSPECT: silent for longer than it should be, not yet for dead_after. It still counts as a
  * member, but gets nothing new and readers are sent to others first. */
 enum { SERVER_DOWN = 0, SERVER_REPORTING = 1, SERVER_UP = 2, SERVER_SUSPECT = 3 };
@@ -348,8 +352,10 @@ uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags);
 	R(wire_lease_recall, WIRE_LEASE_RECALL)      \
 	R(wire_lease_recalled, WIRE_LEASE_RECALLED)  \
 	R(wire_cs_register, WIRE_CS_REGISTER)        \
+	R(wire_token_key, WIRE_TOKEN_KEY)            \
 	R(wire_cs_registered, WIRE_CS_REGISTERED)    \
 	R(wire_cs_heartbeat, WIRE_CS_HEARTBEAT)      \
+	R(wire_cs_beat, WIRE_CS_BEAT)                \
 	R(wire_cs_digest, WIRE_CS_DIGEST)            \
 	R(wire_cs_digest_reply, WIRE_CS_DIGEST_REPLY) \
 	R(wire_cs_report, WIRE_CS_REPORT)            \
@@ -425,7 +431,7 @@ uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags);
 	M(0x0202, CS_DIGEST, wire_cs_digest, wire_cs_digest_reply)                \
 	M(0x0203, CS_REPORT, wire_cs_report, wire_empty)                          \
 	M(0x0204, CS_READY, wire_empty, wire_empty)                               \
-	M(0x0205, CS_HEARTBEAT, wire_cs_heartbeat, wire_empty)                    \
+	M(0x0205, CS_HEARTBEAT, wire_cs_heartbeat, wire_cs_beat)                  \
 	M(0x0206, CS_DAMAGE, wire_cs_damage, wire_empty)                          \
 	M(0x0301, CHUNK_RAISE, wire_chunk_raise, wire_chunk_state)                \
 	M(0x0302, CHUNK_PULL, wire_chunk_pull, wire_chunk_state)                  \

@@ -11,6 +11,12 @@
 	F(str, addr)                 \
 	F(str, rack)                 \
 	F(str, host)
+/* A key of access tokens (common/token.h), made age_ms ago. */
+#define WIRE_TOKEN_KEY(F, S, A, V) \
+	F(u64, number)             \
+	F(u64, age_ms)             \
+	F(blob, secret)
+enum { WIRE_TOKEN_KEYS_MAX = 3 };
 /* lease_ms: a server that has had no answer from the master for so long, counted from when it sent
  * the request that was answered last, neither serves nor acknowledges (ERR_LEASE). Shorter than
  * dead_ms. */
@@ -19,7 +25,8 @@
 	F(blob, cluster)               \
 	F(u32, heartbeat_ms)           \
 	F(u32, dead_ms)                \
-	F(u32, lease_ms)
+	F(u32, lease_ms)               \
+	V(wire_token_key, keys, WIRE_TOKEN_KEYS_MAX)
 /* tells: `working` has the ids of all CHUNK_PULLs and CHUNK_DELETEs that are in hand here. One that the
  * master has asked for and that is not among them in three heartbeats was lost, or its answer was. */
 enum { WORKING_MAX = 256, HEARTBEATS_UNTIL_LOST = 3 };
@@ -32,7 +39,10 @@ enum { WORKING_MAX = 256, HEARTBEATS_UNTIL_LOST = 3 };
 	F(u32, load) /* requests in progress */ \
 	S(wire_scrub, scrub)          \
 	F(u8, tells)                  \
-	A(u64, working, WORKING_MAX)
+	A(u64, working, WORKING_MAX)  \
+	F(u64, refused) /* requests for want of a valid access token, since it started */
+/* The keys of access tokens that clients may come with now or soon. */
+#define WIRE_CS_BEAT(F, S, A, V) V(wire_token_key, keys, WIRE_TOKEN_KEYS_MAX)
 /* Ranges in rising order covering every id this server has; the reply lists those that differ.
  * last: no further CS_DIGEST follows. Ranges not named have no chunk here. */
 #define WIRE_CS_DIGEST(F, S, A, V)                \

@@ -23,6 +23,7 @@
 
 #include <uthash.h>
 
+#include "common/token.h"
 #include "master/schema.h"
 #include "master/server.h"
 
@@ -51,6 +52,9 @@ struct cs {
 	uint64_t total_bytes, free_bytes, chunks;
 	uint32_t disks, disks_bad, load;
 	struct wire_scrub scrub;
+	uint64_t refused; /* requests of clients, for want of a token */
+	uint64_t tag_key; /* tag is its address's under this key of access tokens; 0: there is none */
+	uint8_t tag[TOKEN_TAG_BYTES];
 	int64_t linked_ms; /* when the link was set up last; 0: never by this master */
 	int64_t blamed_ms; /* when somebody got no answer from it last; 0: never */
 	int64_t down_ms;   /* while it is not up: when it was last, or this master started */

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/conf.h"
 #include "common/conn.h"
 #include "common/fault.h"
@@ -71,6 +72,9 @@ static const struct conf_option master_option_rows[] = {
 	 "leases kept at most; the oldest are recalled"},
 	{"orphan_linger", CONF_TIME, &master.o.orphan_linger_ms, "10s", 0, 3600000,
 	 "how long a file that lost its last name can still be opened by other clients"},
+	{"token_life", CONF_TIME, &master.o.token_life_ms, "10m", 500, 86400000,
+	 "how long a client may use what it was told of a chunk's place before it asks again; the keys of "
+	 "access tokens change as often"},
 	PRIVS_OPTIONS(&master.o.user, &master.o.core_dumps),
 	{"buffer_room", CONF_SIZE, &master.o.buffer_free_min, "256M", 0, INT64_MAX,
 	 "while a server has less room than this, clients hold no writes back: a full disk is told by "
@@ -194,6 +198,8 @@ static void on_tick(uv_timer_t *timer)
 	csreg_tick(&m->servers);
 	if (!m->ready)
 		return;
+	if (tokens_tick(&m->tokens, clock_ms()) < 0)
+		log_error("no random bytes for a new key of access tokens");
 	session_tick(m);
 	rpc_lease_tick(m);
 	hold_tick(m);
@@ -283,6 +289,8 @@ static void serve(struct master *m)
 	struct row_policy row;
 	struct err err = {0};
 
+	if (tokens_init(&m->tokens, m->o.token_life_ms, clock_ms()) < 0)
+		fatal("no random bytes");
 	csreg_init(&m->servers, m->o.dead_after_ms);
 	m->servers.overdue_ms = csreg_heartbeat_ms(&m->servers, m->o.heartbeat_ms) * 11 / 10;
 	if (session_load(m, &err) < 0 || rpc_cs_load(m, &err) < 0 ||
@@ -443,6 +451,9 @@ int main(int argc, char **argv)
 			    m->o.log_level);
 	if (r == 0 && m->o.heartbeat_ms * 2 > m->o.dead_after_ms)
 		r = err_set(&err, ERR_CONFIG, "dead_after: less than two heartbeats");
+	/* A server that still may serve has been told of a key before it signs. */
+	if (r == 0 && m->o.token_life_ms < m->o.dead_after_ms)
+		r = err_set(&err, ERR_CONFIG, "token_life: shorter than dead_after");
 	if (r == 0) {
 		log_setup(m->o.name, level);
 		r = fault_setup(m->o.name, &err);
@@ -472,6 +483,7 @@ int main(int argc, char **argv)
 	compare_free(m);
 	session_free_all(m);
 	csreg_free(&m->servers);
+	tokens_clear(&m->tokens);
 	state_free(m->st);
 	store_close(m->store);
 	server_free(m->server);

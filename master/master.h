@@ -14,6 +14,7 @@
 #include "master/rlog.h"
 #include "master/server.h"
 #include "master/store.h"
+#include "master/tokens.h"
 
 struct master_options {
 	char *data_dir, *listen, *credentials, *transport, *log_level, *name, *user;
@@ -24,6 +25,7 @@ struct master_options {
 	int64_t garbage_grace_ms, compare_period_ms;
 	int64_t lease_ms, lease_quarantine_ms, lease_max, orphan_linger_ms;
 	int64_t buffer_free_min; /* bytes */
+	int64_t token_life_ms;
 	bool check, json, allow_plaintext;
 	char *export_file, *import_file;
 };
@@ -53,6 +55,7 @@ struct master {
 	struct rlog *log;
 	struct server *server;
 	struct csreg servers;
+	struct token_ring tokens;
 	struct raise_table raises;
 	struct session_clock *sessions;
 	struct hold hold;

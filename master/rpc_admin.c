@@ -38,7 +38,7 @@ static void put_server_status(struct master *m, struct buf *list, const struct c
 		.chunks = cs->chunks, .disks = cs->disks, .disks_bad = cs->disks_bad,
 		.host = slice_str(cs->host), .draining = cs->draining,
 		.silent_ms = (uint64_t)(clock_ms() - (cs->linked_ms ? cs->seen_ms : cs->down_ms)),
-		.members = members_of(m, cs), .scrub = cs->scrub,
+		.members = members_of(m, cs), .scrub = cs->scrub, .refused = cs->refused,
 	};
 
 	for (unsigned i = 0; i < UUID_BYTES; i++)

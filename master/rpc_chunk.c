@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "master/place.h"
 
@@ -15,19 +16,50 @@ static bool replica_usable(struct master *m, uint64_t chunk, uint32_t server)
 	       !(csreg_marked(&m->servers, chunk, server) & ~MARK_STALE);
 }
 
-void chunk_addresses(struct master *m, struct wire_chunk *chunk)
+/* A server's place in a token; false: it has no address, or no tag could be made. */
+static bool cs_tag(struct cs *cs, const struct token_key *key, uint8_t *ret)
 {
-	for (unsigned i = 0; i < chunk->n_replicas; i++) {
-		struct cs *cs = csreg_find(&m->servers, chunk->replicas[i].server);
-		chunk->replicas[i].addr = slice_str(cs ? cs->addr : "");
+	if (!cs || !cs->addr[0])
+		return false;
+	if (cs->tag_key != key->number || key->number == 0) {
+		if (!token_tag(key, cs->id, slice_str(cs->addr), cs->tag))
+			return false;
+		cs->tag_key = key->number;
 	}
+	memcpy(ret, cs->tag, sizeof(cs->tag));
+	return true;
+}
+
+/* The name in its certificate; with a shared key nobody has one. */
+static struct slice peer_holder(const struct peer *p)
+{
+	return slice_str(p->tls ? p->tls->peer.name : "");
+}
+
+void chunk_addresses(struct call *c, struct wire_chunk *chunk, uint8_t rights, uint64_t session,
+		     uint8_t *room)
+{
+	const struct token_key *key = tokens_current(&c->m->tokens);
+	struct token t = {.rights = rights, .version = chunk->version, .chunk = chunk->id,
+			  .session = session};
+
+	for (unsigned i = 0; i < chunk->n_replicas; i++) {
+		struct cs *cs = csreg_find(&c->m->servers, chunk->replicas[i].server);
+		chunk->replicas[i].addr = slice_str(cs ? cs->addr : "");
+		if (key && cs_tag(cs, key, t.members[t.n_members]))
+			t.n_members++;
+	}
+	if (chunk->id)
+		chunk->token = slice_of(room, tokens_seal(&c->m->tokens, &t, peer_holder(c->peer),
+							  clock_ms(), room));
 }
 
 /* For readers: replicas that cannot serve are left out, those of suspect servers come last; if none
  * can serve, all stay, so that the client sees who should have had it. Writers always get the whole
  * set: one that is left out would keep old bytes under a valid version. */
-static void chunk_for_read(struct master *m, struct wire_chunk *chunk)
+static void chunk_for_read(struct call *c, struct wire_chunk *chunk, uint64_t session, uint8_t *room)
 {
+	struct master *m = c->m;
 	struct wire_replica last[REPLICAS_MAX];
 	unsigned n = 0, n_last = 0;
 
@@ -44,7 +76,7 @@ static void chunk_for_read(struct master *m, struct wire_chunk *chunk)
 		chunk->replicas[n++] = last[i];
 	if (n > 0)
 		chunk->n_replicas = (uint16_t)n;
-	chunk_addresses(m, chunk);
+	chunk_addresses(c, chunk, TOKEN_READ, session, room);
 }
 
 /* How a chunk's members are now. */
@@ -133,6 +165,7 @@ void on_chunk_for_write(struct call *c, struct slice fields)
 {
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_chunk_reply rep = {0};
+	uint8_t token[TOKEN_BYTES_MAX];
 	struct row_reply before;
 	struct members members;
 	uint64_t pending = 0;
@@ -174,7 +207,7 @@ void on_chunk_for_write(struct call *c, struct slice fields)
 	else if (pending || members.down || (members.usable < members.up && members.sound > 0))
 		wait_for_raise(c, fields, rep.chunk.id, members.down);
 	else {
-		chunk_addresses(c->m, &rep.chunk);
+		chunk_addresses(c, &rep.chunk, TOKEN_READ | TOKEN_WRITE, req.id.session, token);
 		gate_leave(c);
 		call_reply(c, &rep, lease_writer(c->m, req.id.session, req.inode));
 	}
@@ -252,6 +285,7 @@ void on_chunk_fault(struct call *c, struct slice fields)
 
 void on_locate(struct call *c, struct slice fields)
 {
+	uint8_t tokens[CHUNKS_PER_LOCATE_MAX][TOKEN_BYTES_MAX];
 	struct wire_locate_reply rep = {0};
 	struct err err = {0};
 	uint64_t pending;
@@ -276,7 +310,7 @@ void on_locate(struct call *c, struct slice fields)
 			wait_for_raise(c, fields, rep.chunks[i].id, 0);
 			return;
 		}
-		chunk_for_read(c->m, &rep.chunks[i]);
+		chunk_for_read(c, &rep.chunks[i], req.session, tokens[i]);
 	}
 	if (r < 0)
 		call_fail(c, r, err.text);

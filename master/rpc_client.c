@@ -105,7 +105,7 @@ static void reply_make(struct call *c, struct slice fields, bool first)
 {
 	struct cursor cur = cursor_slice(fields);
 	struct wire_make_reply rep;
-	uint8_t leased = 0;
+	uint8_t leased = 0, token[TOKEN_BYTES_MAX];
 
 	if (wire_make_reply_get(&cur, &rep) < 0) {
 		call_fail(c, ERR_CORRUPT, NULL);
@@ -114,7 +114,7 @@ static void reply_make(struct call *c, struct slice fields, bool first)
 	/* A set that is not whole now must be changed first: the client asks for it then. */
 	if (!chunk_whole(c->m, &rep.chunk))
 		rep.chunk = (struct wire_chunk){0};
-	chunk_addresses(c->m, &rep.chunk);
+	chunk_addresses(c, &rep.chunk, TOKEN_READ | TOKEN_WRITE, c->session, token);
 	if (first && !rep.existed && S_ISREG(rep.attr.mode)) {
 		lease_write(&c->m->leases, c->session, rep.attr.inode);
 		if (lease_has(&c->m->leases, c->session, rep.attr.inode, LEASE_W))
@@ -132,12 +132,13 @@ static void reply_chunk(struct call *c, struct slice fields, bool first)
 {
 	struct cursor cur = cursor_slice(fields);
 	struct wire_chunk_reply rep;
+	uint8_t token[TOKEN_BYTES_MAX];
 
 	if (wire_chunk_reply_get(&cur, &rep) < 0) {
 		call_fail(c, ERR_CORRUPT, NULL);
 		return;
 	}
-	chunk_addresses(c->m, &rep.chunk);
+	chunk_addresses(c, &rep.chunk, TOKEN_READ | TOKEN_WRITE, c->session, token);
 	call_reply(c, &rep, first ? lease_writer(c->m, c->session, c->inode) : 0);
 }
 

@@ -84,7 +84,11 @@ void on_lock(struct call *c, struct slice fields);
 /* Members for a new chunk. 0 with none: *ret_code says why (no room, or nobody up). *ret_wait: a
  * server that could complete the set is about to come up. */
 uint16_t place_new(struct master *m, struct row_member *ret, int *ret_code, bool *ret_wait);
-void chunk_addresses(struct master *m, struct wire_chunk *chunk);
+/* For the client that c is a call of: the addresses of the chunk's replicas, and an access token with
+ * these rights (TOKEN_READ, TOKEN_WRITE) for the session. room (TOKEN_BYTES_MAX) is to last as long as
+ * the chunk. */
+void chunk_addresses(struct call *c, struct wire_chunk *chunk, uint8_t rights, uint64_t session,
+		     uint8_t *room);
 /* Whether it may be written to as it is. */
 bool chunk_whole(struct master *m, const struct wire_chunk *chunk);
 void on_locate(struct call *c, struct slice fields);

@@ -48,6 +48,7 @@ static void registered(struct master *m, void *arg, struct apply_result *result)
 			peer_close(cs->peer, "replaced by a new connection of the same server");
 		memcpy(cs->uuid, reg->uuid, sizeof(cs->uuid));
 		memcpy(cs->addr, reg->addr, sizeof(cs->addr));
+		cs->tag_key = 0;
 		memcpy(cs->rack, reg->rack, sizeof(cs->rack));
 		memcpy(cs->host, reg->host, sizeof(cs->host));
 		cs->peer = reg->peer;
@@ -58,6 +59,7 @@ static void registered(struct master *m, void *arg, struct apply_result *result)
 		rep.heartbeat_ms = (uint32_t)csreg_heartbeat_ms(&m->servers, m->o.heartbeat_ms);
 		rep.dead_ms = (uint32_t)m->servers.dead_ms;
 		rep.lease_ms = (uint32_t)csreg_lease_ms(&m->servers);
+		rep.n_keys = tokens_keys(&m->tokens, clock_ms(), rep.keys);
 		log_info("chunkserver %s (%u): registered", cs->addr, cs->id);
 		peer_reply(reg->peer, &reg->h, &rep);
 	} else {
@@ -422,7 +424,7 @@ static void on_heartbeat(struct master *m, struct peer *peer, const struct wire_
 			 struct slice fields)
 {
 	struct cs *cs = peer_cs(peer);
-	struct wire_empty empty;
+	struct wire_cs_beat rep;
 	PEER_DECODE(wire_cs_heartbeat, req);
 
 	cs->total_bytes = req.total_bytes;
@@ -432,8 +434,10 @@ static void on_heartbeat(struct master *m, struct peer *peer, const struct wire_
 	cs->disks_bad = req.disks_bad;
 	cs->load = req.load;
 	cs->scrub = req.scrub;
+	cs->refused = req.refused;
 	cs_working(cs, &req);
-	peer_reply(peer, h, &empty);
+	rep.n_keys = tokens_keys(&m->tokens, clock_ms(), rep.keys);
+	peer_reply(peer, h, &rep);
 }
 
 /* A chain member could not reach or use the next one. */

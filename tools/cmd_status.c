@@ -33,13 +33,13 @@ static json_t *progress_json(const struct cairn_progress *p)
 static json_t *server_json(const struct cairn_server_info *v)
 {
 	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:i, s:i, "
-			 "s:o}", "id", (int)v->id, "state", state_word(v), "addr", v->addr, "rack",
+			 "s:I, s:o}", "id", (int)v->id, "state", state_word(v), "addr", v->addr, "rack",
 			 v->rack, "host", v->host, "uuid", v->uuid, "draining", v->draining,
 			 "members", (json_int_t)v->members, "silent_ms",
 			 (json_int_t)v->silent_ms, "total_bytes", (json_int_t)v->total_bytes,
 			 "free_bytes", (json_int_t)v->free_bytes, "chunks", (json_int_t)v->chunks,
-			 "disks", (int)v->disks, "disks_bad", (int)v->disks_bad, "scrub",
-			 progress_json(&v->scrub));
+			 "disks", (int)v->disks, "disks_bad", (int)v->disks_bad, "refused",
+			 (json_int_t)v->refused, "scrub", progress_json(&v->scrub));
 }
 
 static json_t *status_json(const struct cairn_status *s)
@@ -103,6 +103,8 @@ static void server_print(const struct cairn_server_info *v)
 		printf(", silent for %.1f s", (double)v->silent_ms / 1000);
 	if (v->draining)
 		printf(", draining: %llu chunks left", (unsigned long long)v->members);
+	if (v->refused)
+		printf(", %llu requests refused for want of a token", (unsigned long long)v->refused);
 	if (v->scrub.total || v->scrub.rounds)
 		progress_print(", scrubbing", "read", &v->scrub);
 	putchar('\n');

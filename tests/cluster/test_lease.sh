@@ -6,8 +6,9 @@
 addr_of() {
 	cairn local status "$CLUSTER" | sed -n "s/^$1 .*addr=\([^ ]*\).*/\1/p"
 }
+# As another chunkserver: of a client it would want a token.
 says() { # WORD read|write SERVER CHUNK VERSION
-	[ "$("$TESTS_BIN/raw_port" "$2" "$3" "$CAIRN_CREDENTIALS" "$4" "$5")" = "$1" ]
+	[ "$("$TESTS_BIN/raw_port" "$2" "$3" "$(credentials chunkserver-3)" "$4" "$5")" = "$1" ]
 }
 chunk_gone() {
 	[ "$(for s in 1 2 3; do chunk_files chunkserver-$s; done | grep -c "$1")" = 0 ]

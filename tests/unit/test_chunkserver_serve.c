@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -36,6 +37,8 @@ struct server {
 static char root[64];
 static struct server servers[SERVERS];
 static struct cred client_cred, server_cred;
+static struct keys keys;
+static struct token_key key = {.number = 7, .secret = "of the master"};
 static unsigned faults; /* reports of a failed next server */
 static int fault_reason;
 static struct conn *conn; /* to the head */
@@ -70,7 +73,8 @@ static void start(struct server *s, unsigned i)
 		fail_msg("%s", err.text);
 	assert_int_equal(pipe(s->stop_fds), 0);
 	lease_renew(&s->lease, clock_ms(), 0);
-	s->options = (struct serve_options){.store = s->store, .lease = &s->lease, .cred = &server_cred,
+	s->options = (struct serve_options){.store = s->store, .lease = &s->lease, .keys = &keys,
+					    .cred = &server_cred,
 					    .io_timeout_ms = 3000,
 					    .max_connections = 16, .hangup_fd = -1, .fault = on_fault};
 	assert_int_equal(pthread_create(&s->thread, NULL, serve_thread, s), 0);
@@ -100,6 +104,15 @@ static struct conn *dial(unsigned i, uint16_t role)
 	return c;
 }
 
+static void setup_keys(void)
+{
+	struct wire_token_key told = {.number = key.number,
+				      .secret = slice_of(key.secret, sizeof(key.secret))};
+
+	keys_init(&keys);
+	keys_take(&keys, &told, 1, clock_ms());
+}
+
 static int setup(void **state)
 {
 	log_setup("test", LOG_ERROR);
@@ -111,6 +124,7 @@ static int setup(void **state)
 									     : "/tmp");
 	assert_non_null(mkdtemp(root));
 	faults = 0;
+	setup_keys();
 	for (unsigned i = 0; i < SERVERS; i++)
 		start(&servers[i], i);
 	conn = dial(0, ROLE_CLIENT);
@@ -124,11 +138,33 @@ static int teardown(void **state)
 	conn_free(conn);
 	for (unsigned i = 0; i < SERVERS; i++)
 		stop(&servers[i]);
+	keys_release(&keys);
 	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", root);
 	return system(cmd);
 }
 
 /* ---- requests ---- */
+
+/* As the master gives one, good for a minute. The bytes last for a few calls. */
+static struct slice token_of(uint64_t chunk, uint32_t version, uint64_t session,
+			     const struct wire_replica *members, unsigned n)
+{
+	static uint8_t room[8][TOKEN_BYTES_MAX];
+	static unsigned next;
+	uint8_t *bytes = room[next++ % 8];
+	struct token t = {.rights = TOKEN_READ | TOKEN_WRITE, .version = version, .chunk = chunk,
+			  .session = session, .expires_ms = 60000};
+
+	for (unsigned i = 0; i < n; i++)
+		assert_true(token_tag(&key, members[i].server, members[i].addr,
+				      t.members[t.n_members++]));
+	return slice_of(bytes, token_seal(&key, &t, (struct slice){0}, bytes));
+}
+
+static struct slice write_token(const struct wire_write *m)
+{
+	return token_of(m->chunk, m->version, m->session, m->chain, m->n_chain);
+}
 
 static struct wire_write write_of(uint32_t version, uint32_t offset, bool chain)
 {
@@ -148,6 +184,7 @@ static void send_write(struct conn *c, struct wire_write m, const void *data, ui
 	struct err err = {0};
 
 	m.sums = slice_of(sums, 4 * crc_sums(sums, data, m.offset, len));
+	m.token = write_token(&m);
 	assert_int_equal(wire_put_request(&out, OP_WRITE, c->next_id++, 0, &m, len), 0);
 	if (conn_send(c, buf_slice(&out), data, len, deadline_in(CALL_MS), &err) != 0)
 		fail_msg("%s", err.text);
@@ -177,7 +214,7 @@ static int read_flags(struct conn *c, uint32_t version, uint8_t flags, char *ret
 {
 	_cleanup_buf_ struct buf out = {0}, fields = {0};
 	struct wire_read req = {.chunk = CHUNK, .version = version, .len = BLOCK_BYTES,
-				.flags = flags};
+				.flags = flags, .token = token_of(CHUNK, version, 0, NULL, 0)};
 	struct wire_read_reply rep;
 	uint8_t data[BLOCK_BYTES] = {0};
 	struct wire_header h;
@@ -237,11 +274,13 @@ static void test_a_write_goes_down_the_chain(void **state)
 {
 	_cleanup_buf_ struct buf fields = {0};
 	struct wire_sync sync = {.chunk = CHUNK, .version = 1, .n_chain = 1};
-	struct wire_sums sums = {.chunk = CHUNK, .version = 1};
+	struct wire_sums sums = {.chunk = CHUNK, .version = 1,
+				 .token = token_of(CHUNK, 1, 0, NULL, 0)};
 	struct wire_sums_reply table;
 	struct wire_empty empty;
 
 	sync.chain[0] = write_of(1, 0, true).chain[0];
+	sync.token = token_of(CHUNK, 1, 0, sync.chain, 1);
 	assert_int_equal(write_text(conn, write_of(1, 0, true), "hello"), 0);
 	assert_int_equal(write_text(conn, write_of(1, 5, true), ", world"), 0);
 	expect_bytes(0, 1, "hello, world");
@@ -275,7 +314,8 @@ static void test_refusals(void **state)
 {
 	_cleanup_buf_ struct buf fields = {0};
 	struct wire_write m = write_of(1, 0, false);
-	struct wire_sums sums = {.chunk = CHUNK, .version = 1};
+	struct wire_sums sums = {.chunk = CHUNK, .version = 1,
+				 .token = token_of(CHUNK, 1, 0, NULL, 0)};
 	struct wire_sums_reply table;
 	char got[8];
 
@@ -306,6 +346,7 @@ static void test_damaged_on_the_way(void **state)
 
 	crc_sums(sums, "good", 0, 4);
 	m.sums = slice_of(sums, 4);
+	m.token = write_token(&m);
 	assert_int_equal(wire_put_request(&out, OP_WRITE, conn->next_id++, 0, &m, 4), 0);
 	assert_int_equal(conn_send(conn, buf_slice(&out), "goof", 4, deadline_in(CALL_MS), &err), 0);
 	assert_int_equal(take_answer(conn, &server), ERR_CHECKSUM);
@@ -475,11 +516,14 @@ static struct wire_copy copy_of(uint32_t from, uint32_t to, uint32_t len)
 	return m;
 }
 
-static int copy(const struct wire_copy *m)
+static int copy(const struct wire_copy *with)
 {
+	struct wire_copy copy = *with, *m = &copy;
 	_cleanup_buf_ struct buf fields = {0};
 	struct wire_empty empty;
 
+	m->to.token = write_token(&m->to);
+	m->source_token = token_of(m->source, m->source_version, 0, m->from, m->n_from);
 	return call(OP_COPY, m, &empty, &fields);
 }
 
@@ -734,6 +778,82 @@ static void test_what_only_the_head_has_is_sent_again(void **state)
 	expect_bytes(0, 2, "again");
 }
 
+/* A client that was told nothing by the master. What it does not get it has not done. */
+static void test_no_token_no_service(void **state)
+{
+	_cleanup_buf_ struct buf fields = {0}, out = {0};
+	struct wire_write m = write_of(1, 0, true), other = write_of(2, 0, true);
+	struct wire_sync sync = {.chunk = CHUNK, .version = 1, .n_chain = 1};
+	struct wire_sums sums = {.chunk = CHUNK, .version = 1};
+	struct wire_read read = {.chunk = CHUNK, .version = 1, .len = BLOCK_BYTES};
+	struct wire_copy copied = copy_of(0, 0, 1);
+	struct wire_read_reply bytes;
+	struct wire_sums_reply table;
+	struct wire_empty empty;
+	uint64_t before = serve_refused();
+	uint8_t sum[4];
+	uint32_t server;
+
+	assert_int_equal(write_text(conn, m, "mine"), 0);
+	put_source(0);
+	m.sums = slice_of(sum, 4 * crc_sums(sum, "late", 0, 4));
+	m.token = write_token(&other);
+	assert_int_equal(wire_put_request(&out, OP_WRITE, conn->next_id++, 0, &m, 4), 0);
+	assert_int_equal(conn_send(conn, buf_slice(&out), "late", 4, deadline_in(CALL_MS), NULL), 0);
+	assert_int_equal(take_answer(conn, &server), ERR_TOKEN);
+	sync.chain[0] = m.chain[0];
+	assert_int_equal(call(OP_SYNC, &sync, &empty, &fields), ERR_TOKEN);
+	assert_int_equal(call(OP_SUMS, &sums, &table, &fields), ERR_TOKEN);
+	assert_int_equal(call(OP_READ, &read, &bytes, &fields), ERR_TOKEN);
+	/* To a chunk that it may write to, from one that it may not read. */
+	copied.to.token = write_token(&copied.to);
+	assert_int_equal(call(OP_COPY, &copied, &empty, &fields), ERR_SOURCE);
+	assert_int_equal(serve_refused() - before, 5);
+	expect_bytes(0, 1, "mine");
+	expect_bytes(1, 1, "mine");
+	/* Another chunkserver needs none. */
+	conn_free(conn);
+	conn = dial(0, ROLE_CHUNKSERVER);
+	assert_int_equal(call(OP_SUMS, &sums, &table, &fields), 0);
+	assert_int_equal(faults, 0);
+}
+
+/* Servers that the master did not name are not connected to, whoever the client is. */
+static void test_only_members_are_dialled(void **state)
+{
+	_cleanup_buf_ struct buf fields = {0}, out = {0};
+	struct wire_write m = write_of(1, 0, true);
+	struct wire_sync sync = {.chunk = CHUNK, .version = 1, .n_chain = 1};
+	struct wire_copy copied = copy_of(0, 0, 1);
+	struct wire_empty empty;
+	struct err err = {0};
+	char addr[ADDR_BYTES_MAX];
+	uint8_t sum[4];
+	uint32_t server;
+	int fd;
+
+	assert_int_equal(write_text(conn, m, "mine"), 0);
+	assert_int_equal(conn_listen("127.0.0.1:0", &fd, addr, &err), 0);
+	m.sums = slice_of(sum, 4 * crc_sums(sum, "late", 0, 4));
+	m.token = write_token(&m);
+	m.chain[0].addr = slice_str(addr);
+	assert_int_equal(wire_put_request(&out, OP_WRITE, conn->next_id++, 0, &m, 4), 0);
+	assert_int_equal(conn_send(conn, buf_slice(&out), "late", 4, deadline_in(CALL_MS), NULL), 0);
+	assert_int_equal(take_answer(conn, &server), ERR_TOKEN);
+	/* Nor is a member's address good under another number, which would be blamed for it. */
+	sync.chain[0] = (struct wire_replica){.server = 3, .addr = slice_str(servers[1].addr)};
+	sync.token = m.token;
+	assert_int_equal(call(OP_SYNC, &sync, &empty, &fields), ERR_TOKEN);
+	copied.to.token = write_token(&copied.to);
+	copied.source_token = token_of(SOURCE, 1, 0, copied.from, 1);
+	copied.from[0].addr = slice_str(addr);
+	assert_int_equal(call(OP_COPY, &copied, &empty, &fields), ERR_SOURCE);
+	assert_int_equal(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0), 0);
+	close(fd);
+	expect_bytes(0, 1, "mine");
+	assert_int_equal(faults, 0);
+}
+
 static void test_no_lease_no_service(void **state)
 {
 	_cleanup_buf_ struct buf fields = {0};
@@ -778,6 +898,8 @@ int main(void)
 		T(test_an_answer_that_comes_twice_counts_once),
 		T(test_a_committed_write_is_not_applied_again),
 		T(test_what_only_the_head_has_is_sent_again),
+		T(test_no_token_no_service),
+		T(test_only_members_are_dialled),
 		T(test_no_lease_no_service),
 #undef T
 	};

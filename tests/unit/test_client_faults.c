@@ -503,6 +503,35 @@ static void test_head_dies_in_write(void **state)
 	cairn_close(f);
 }
 
+/* A token that has run out: asked anew, nobody is blamed, and no other replica is asked. */
+static void test_token(void **state)
+{
+	struct cairn_file *f = hello();
+	struct fake_node *first = &c.servers[first_replica()];
+	char expected[128];
+
+	first->fail_op = OP_READ;
+	first->fails = 1;
+	first->fail_code = ERR_TOKEN;
+	assert_reads(f, "hello");
+	snprintf(expected, sizeof(expected), "LOCATE\nREAD fails on %u\nLOCATE\nREAD 0+4096 on %u\n",
+		 first->number, first->number);
+	assert_trace(&c, expected);
+	c.servers[0].fail_op = OP_WRITE;
+	c.servers[0].fails = 5;
+	c.servers[0].fail_code = ERR_TOKEN;
+	assert_int_equal(cairn_pwrite(f, "HE", 2, 0), 2);
+	assert_trace(&c, "WRITE fails on 1\nCHUNK_FOR_WRITE #3\nWRITE fails on 1\n"
+			 "CHUNK_FOR_WRITE #4\nWRITE fails on 1\nCHUNK_FOR_WRITE #5\n"
+			 "WRITE fails on 1\nCHUNK_FOR_WRITE #6\nWRITE fails on 1\n"
+			 "CHUNK_FOR_WRITE #7\nWRITE 0+2 v1 chain 1 on 1\nWROTE #8\n");
+	c.servers[0].fail_op = OP_SYNC;
+	c.servers[0].fails = 1;
+	assert_int_equal(cairn_fsync(f), 0);
+	assert_trace(&c, "SYNC fails on 1\nLOCATE\nCHUNK_FOR_WRITE #9\nSYNC v1 on 1\n");
+	cairn_close(f);
+}
+
 static void test_chain_member_fails(void **state)
 {
 	struct cairn_file *f = hello();
@@ -686,7 +715,8 @@ int main(void)
 		TEST(test_read_damaged), TEST(test_lease), TEST(test_read_dead_server),
 		TEST(test_read_restarted_server),
 		TEST(test_read_edges), TEST(test_access_modes), TEST(test_head_dies),
-		TEST(test_head_dies_in_write), TEST(test_chain_member_fails),
+		TEST(test_head_dies_in_write), TEST(test_token),
+		TEST(test_chain_member_fails),
 		TEST(test_write_version), TEST(test_write_checksum), TEST(test_write_no_space),
 		TEST(test_fsync_moves), TEST(test_fsync_fails),
 		TEST(test_write_after_foreign_truncate), TEST(test_write_after_foreign_chmod),
