@@ -8,21 +8,42 @@ SERVERS="chunkserver-1 chunkserver-2 chunkserver-3"
 FILES="1 2 3 4 5 6"
 OPTIONS=(--mount "$MNT" --chunkserver-flag=--sync-interval=1h) # what is unsynced stays so
 
-# FILE n: 6,000 bytes that are fsynced and 1,000 more, in the same block, that are not.
-write_files() {
-	local n
-	for n in $FILES; do
-		head -c 7000 /dev/urandom >"$WORK/f$n"
-		head -c 6000 "$WORK/f$n" | dd of="$MNT/f$n" bs=6000 conv=fsync status=none
-		tail -c 1000 "$WORK/f$n" >>"$MNT/f$n"
-	done
-}
 # The chunk file of FILE n on SERVER, found by what it holds.
 chunk_of() {
 	local f
 	for f in $(chunk_files "$2"); do
 		cmp -s -n 6000 <(tail -c +$((DATA + 1)) "$f") "$WORK/f$1" && echo "$f" && return
 	done
+}
+# Of each file 6,000 bytes that are fsynced. $WORK/chunks has a line for each replica: the file's
+# number, the server, the chunk file.
+write_files() {
+	local n s
+	for n in $FILES; do
+		head -c 7000 /dev/urandom >"$WORK/f$n"
+		head -c 6000 "$WORK/f$n" | dd of="$MNT/f$n" bs=6000 conv=fsync status=none
+	done
+	for n in $FILES; do
+		for s in $SERVERS; do
+			echo "$n $s $(chunk_of "$n" "$s")"
+		done
+	done >"$WORK/chunks"
+	[ "$(awk 'NF == 3' "$WORK/chunks" | wc -l)" = 18 ]
+}
+all_arrived() {
+	local n s file
+	while read -r n s file; do
+		cmp -s -n 7000 <(tail -c +$((DATA + 1)) "$file") "$WORK/f$n" || return
+	done <"$WORK/chunks"
+}
+# And 1,000 more, in the same block, that are not. From here on it has to go quickly: after 30 s the
+# kernel writes all of it to the disks by itself.
+append_unsynced() {
+	local n
+	for n in $FILES; do
+		tail -c 1000 "$WORK/f$n" >>"$MNT/f$n"
+	done
+	wait_for 60 all_arrived
 }
 kill_servers() {
 	local s
@@ -53,13 +74,8 @@ replicas_agree() { # N: byte for byte, checksums included
 
 # ---- kill -9 of all, and a torn block made by hand ----
 cluster_up "${OPTIONS[@]}"
-write_files
-for n in $FILES; do
-	for s in $SERVERS; do
-		echo "$n $s $(chunk_of "$n" "$s")"
-	done
-done >"$WORK/chunks"
-check "every server has every chunk" sh -c "[ \$(awk 'NF == 3' '$WORK/chunks' | wc -l) = 18 ]"
+check "every server has every chunk" write_files
+check "what is not synced, too" append_unsynced
 kill_servers
 # Files 1 and 2 on all servers, 3 and 4 on two, 5 and 6 on one: each with other bytes.
 while read -r n s file; do
@@ -102,13 +118,10 @@ part_dir() { # what find(1) does not follow
 	echo "$DISK/$1"
 }
 cluster_up "${OPTIONS[@]}"
-write_files
-for n in $FILES; do
-	for s in $SERVERS; do
-		check "data of file $n is on the disk of $s" \
-			"$TESTS_BIN/write_back" "$(chunk_of "$n" "$s")" $DATA
-	done
-done
+check "every server has every chunk" write_files
+check "what is not synced, too" append_unsynced
+check "the kernel has written the data, not the checksums" \
+	"$TESTS_BIN/write_back" $DATA $(cut -d' ' -f3 "$WORK/chunks")
 "$TESTS_BIN/godown" "$DISK"
 for part in master-1 $SERVERS mount-1; do
 	kill -KILL "$(cat "$CLUSTER/run/$part.pid")" 2>/dev/null
