@@ -189,11 +189,12 @@ test-cluster: all cluster-programs
 	@bash tests/run.sh $(OUT) cluster
 cluster-programs: $(CLUSTER_PROGRAMS) $(FAULT_PROGRAMS) $(POSIX_PROGRAMS) $(BENCH_PROGRAMS)
 
-## make test-faults    the fault suite in its long form; SEED=N and SECONDS=N (1800) to choose
+## make test-faults    the fault suite, races and power losses in their long form; SEED=N and SECONDS=N (1800)
 SECONDS ?= 1800
 test-faults: test-deps
 	@$(MAKE) -s all cluster-programs
 	@BIN=$(abspath $(OUT)) FAULT_SECONDS=$(SECONDS) SEED=$(SEED) bash tests/fault/suite.sh
+	@CLUSTER_TESTS="races power_parts" ROUNDS=500 KILLS=30 POWER_ROUNDS=8 bash tests/run.sh $(OUT) cluster
 
 ## make test-posix    the POSIX suite, longer random runs, real programs (PROGRAMS="git sqlite ..." to choose)
 test-posix: test-deps

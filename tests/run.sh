@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Runs tests and adds up: tests/run.sh DIR [unit] [cluster] [sim] [fuzz] [deps]. DIR holds the programs.
 # CLUSTER_TESTS names the cluster tests to run, such as "tour faults"; all of them by default.
-# The last line is "N passed, N failed"; the exit status is 1 if any failed.
+# Unit tests and fuzzers run as many at once as there are processors (JOBS), the others one after
+# another. The last line is "N passed, N failed"; the exit status is 1 if any failed.
 set -u
+JOBS=${JOBS:-$(nproc)}
 dir=$(cd "$1" && pwd)
 shift
 cd "$(dirname "$0")/.." || exit 1
@@ -10,28 +12,49 @@ passed=0
 failed=0
 failures=()
 out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+outs=$(mktemp -d) # of programs that run side by side
+trap 'rm -rf "$out" "$outs"' EXIT
 
-note() { # NAME PASSED FAILED
+note() { # NAME PASSED FAILED [SECONDS]
 	passed=$((passed + $2))
 	failed=$((failed + $3))
 	[ "$3" = 0 ] || failures+=("$1")
-	printf '%-32s %4d passed, %d failed (%d s)\n' "$1" "$2" "$3" $((SECONDS - begun))
+	printf '%-32s %4d passed, %d failed (%d s)\n' "$1" "$2" "$3" "${4:-$((SECONDS - begun))}"
 	begun=$SECONDS
 }
 begun=$SECONDS
 
+# Side by side, with the same arguments; how each ended is for `ended`: run_all ARGUMENTS PROGRAM...
+run_all() {
+	local t args=$1
+	shift
+	programs=()
+	for t in "$@"; do
+		[ ! -x "$t" ] || [ -d "$t" ] || programs+=("$t")
+	done
+	rm -f "$outs"/*
+	printf '%s\0' "${programs[@]}" | outs=$outs xargs -0 -P "$JOBS" -I '{}' bash -c '
+		begun=$SECONDS
+		timeout 300 "$@" >"$outs/${1##*/}" 2>&1
+		echo "$? $((SECONDS - begun))" >"$outs/${1##*/}.end"' run '{}' $args
+}
+ended() { # PROGRAM: sets `name`, `said` (the file of what it printed), `r` and `seconds`
+	name=${1##*/}
+	said=$outs/$name
+	read -r r seconds <"$said.end" || r=1 seconds=0
+}
+
 # What a program that was cut off or crashed printed still counts as one failure.
 run_unit() {
-	for t in "$dir"/tests/test_*; do
-		[ -x "$t" ] && [ ! -d "$t" ] || continue
-		timeout 300 "$t" >"$out" 2>&1
-		local r=$? p f
-		p=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$out" | tail -1)
-		f=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test.*/\1/p' "$out" | tail -1)
+	local t name said r seconds p f
+	run_all "" "$dir"/tests/test_*
+	for t in "${programs[@]}"; do
+		ended "$t"
+		p=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$said" | tail -1)
+		f=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test.*/\1/p' "$said" | tail -1)
 		[ $r = 0 ] || [ "${f:-0}" != 0 ] || f=1
-		if [ "${f:-0}" != 0 ]; then grep -vE '^\[ (RUN|      OK)' "$out" | tail -60; fi
-		note "$(basename "$t")" "${p:-0}" "${f:-0}"
+		[ "${f:-0}" = 0 ] || grep -vE '^\[ (RUN|      OK)' "$said" | tail -60
+		note "$name" "${p:-0}" "${f:-0}" "$seconds"
 	done
 }
 
@@ -60,10 +83,12 @@ run_sim() {
 }
 
 run_fuzz() {
-	for t in "$dir"/fuzz/fuzz_*; do
-		[ -x "$t" ] || continue
-		timeout 300 "$t" ${FUZZ_ARGS:-20000} >"$out" 2>&1
-		if [ $? = 0 ]; then note "$(basename "$t")" 1 0; else tail -40 "$out"; note "$(basename "$t")" 0 1; fi
+	local t name said r seconds
+	run_all "${FUZZ_ARGS:-20000}" "$dir"/fuzz/fuzz_*
+	for t in "${programs[@]}"; do
+		ended "$t"
+		[ "$r" = 0 ] || tail -40 "$said"
+		note "$name" $((r == 0)) $((r != 0)) "$seconds"
 	done
 }
 

@@ -9,7 +9,7 @@ SERVERS="chunkserver-1 chunkserver-2 chunkserver-3 chunkserver-4"
 for s in $SERVERS; do
 	"$TESTS_BIN/fault_ctl" create "$CAIRN_FAULTS/$s" || exit 2
 done
-cluster_up --chunkservers 4 --mount "$MNT" --master-flag=--dead-after=3s \
+cluster_up --chunkservers 4 --mount "$MNT" --mount-option=timeout=15s --master-flag=--dead-after=3s \
 	--master-flag=--repair-delay=1s
 
 addr_of() {

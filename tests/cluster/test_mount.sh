@@ -24,7 +24,7 @@ cluster_up --mount "$MNT"
 
 # ---- refusals, each with a reason ----
 check "no master: said in one line" fails_with "127.0.0.1:1: Connection refused" \
-	cairn-mount 127.0.0.1:1 "$SECOND"
+	cairn-mount 127.0.0.1:1 "$SECOND" -o timeout=2s
 echo 00112233445566778899aabbccddeeff >"$WORK/other.key" && chmod 600 "$WORK/other.key"
 check "another key is refused" fails_with "key" \
 	cairn-mount -o "credentials=$WORK/other.key" "$SECOND"

@@ -9,6 +9,7 @@ SEED=${SEED:-2026}
 
 PARTS=(master-1 "${SERVER_NAMES[@]}")
 LOSSES=0
+POWER_ROUNDS=${POWER_ROUNDS:-2} # all power at once: with the clients, and without
 
 if ! make_disks "${PARTS[@]}"; then
 	echo "# skipped: needs root and loop devices"
@@ -76,7 +77,7 @@ for point in io.sync_dir cs.raise.renamed cs.write.applied cs.journal.anew; do
 done
 
 # Everything at once, clients with it or left alone.
-for round in 1 2 3 4; do
+for round in $(seq "$POWER_ROUNDS"); do
 	work_for 2
 	with=
 	if [ $((round % 2)) = 1 ]; then

@@ -176,7 +176,7 @@ check "a copy that is away is missed" wait_for 60 sh -c \
 cluster_up
 wait_for 60 servers_up 3
 check "fsck without a cluster" sh -c \
-	"CAIRN_MASTER=127.0.0.1:1 timeout 60 cairn fsck >/dev/null; [ \$? = 4 ]"
+	"CAIRN_MASTER=127.0.0.1:1 CAIRN_TIMEOUT=2s timeout 60 cairn fsck >/dev/null; [ \$? = 4 ]"
 cairn local down "$CLUSTER" >/dev/null
 check "the state is sound at the end" cairn-master --check --data-dir "$DATA"
 check "it can be exported" cairn-master --export "$WORK/exported" --data-dir "$DATA"
