@@ -342,12 +342,24 @@ void inode_locations_cut(struct inode *inode, uint64_t from_index)
 	pthread_mutex_unlock(&inode->lock);
 }
 
+static void own_put(struct inode *inode, uint64_t change)
+{
+	inode->own[inode->own_at++ % INODE_OWN_MAX] = change;
+}
+
+void inode_changed(struct inode *inode, uint64_t change)
+{
+	pthread_mutex_lock(&inode->lock);
+	own_put(inode, change);
+	pthread_mutex_unlock(&inode->lock);
+}
+
 bool inode_wrote(struct inode *inode, uint64_t since, uint64_t change)
 {
 	bool ok;
 
 	pthread_mutex_lock(&inode->lock);
-	inode->own[inode->own_at++ % INODE_OWN_MAX] = change;
+	own_put(inode, change);
 	ok = explained(inode, since, change);
 	if (!ok)
 		locations_clear(inode);

@@ -6,7 +6,7 @@
  * A server refuses a write at an old version, but a chunk that another session freed (truncation)
  * would go on taking writes until it is deleted, and they would be lost. So:
  *  1. Cached locations are right at the file's change counter `known`: the value that came with
- *     them, moved on by changes that this session itself made (its WROTE answers, `own`).
+ *     them, moved on by changes that this session itself made (its WROTE and SETATTR answers, `own`).
  *  2. A write remembers `since`, the lowest such value of the locations it used. When its WROTE
  *     answers with change c, and every change in (since, c] is our own, nobody else changed the
  *     file meanwhile, and the bytes are in the file's chunks.
@@ -125,6 +125,8 @@ void inode_locations_cut(struct inode *inode, uint64_t from_index);
 /* Our WROTE was answered with `change`. True when the locations that were right at `since` were
  * right all the time; false: they were dropped, see the rule. */
 bool inode_wrote(struct inode *inode, uint64_t since, uint64_t change);
+/* This session changed something else than the data: the answer has `change`. */
+void inode_changed(struct inode *inode, uint64_t change);
 /* The chunk is known to be written from now on. */
 void inode_written(struct inode *inode, uint64_t index, uint64_t id);
 

@@ -204,14 +204,20 @@ static struct when when_of(struct timespec ts)
 	return (struct when){.sec = ts.tv_sec, .nsec = (uint32_t)ts.tv_nsec};
 }
 
-/* A size that was set: what was cached at and behind the cut, which may be at the old end, may be gone. */
-static void locations_follow_cut(struct cairn *fs, uint64_t number)
+/* Attributes were set, r the outcome. What is known of the file's chunks stays right, unless its size
+ * was set (also after a failure: it may have been done without our knowing): what was cached at and
+ * behind the cut, which may be at the old end, may be gone. */
+static void locations_follow(struct cairn *fs, uint64_t number, unsigned mask, int r,
+			     uint64_t change)
 {
-	struct inode *inode = inode_find(&fs->inodes, number);
+	struct inode *inode = mask == SET_ACCESSED ? NULL : inode_find(&fs->inodes, number);
 
 	if (!inode)
 		return;
-	inode_locations_cut(inode, 0);
+	if (mask & CAIRN_SET_SIZE)
+		inode_locations_cut(inode, 0);
+	else if (r == 0)
+		inode_changed(inode, change);
 	if (inode_close(&fs->inodes, inode))
 		meta_release(fs, number, NULL);
 }
@@ -226,7 +232,7 @@ static int setattr_plain(struct cairn *fs, const struct cairn_cred *cred, uint64
 		.gid = attr->gid, .size = attr->size, .atime = when_of(attr->atime),
 		.mtime = when_of(attr->mtime),
 	};
-	struct wire_attr_reply rep;
+	struct wire_attr_reply rep = {0};
 	struct change ch;
 	int r;
 
@@ -236,9 +242,7 @@ static int setattr_plain(struct cairn *fs, const struct cairn_cred *cred, uint64
 				    (mask & CAIRN_SET_SIZE ? CACHED_DATA : 0));
 	r = change_run(fs, &ch, OP_SETATTR, &req, &req.id, &rep, &fields, err);
 	change_end_attr(fs, &ch, r, &rep.attr);
-	/* Also after a failure: it may have been done without our knowing. */
-	if (mask & CAIRN_SET_SIZE)
-		locations_follow_cut(fs, inode);
+	locations_follow(fs, inode, mask, r, rep.attr.change);
 	if (r == 0)
 		*ret = rep.attr;
 	return r;

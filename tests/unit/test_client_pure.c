@@ -269,6 +269,27 @@ static bool cached(struct inode *i, uint64_t index)
 	return inode_location_get(i, index, &loc, &since);
 }
 
+/* A chmod between a write's location and its WROTE makes nobody ask where the chunk is. */
+static void test_location_own_attributes(void **state)
+{
+	struct inodes t;
+	struct inode *i;
+	struct location a = at(0, 100);
+
+	inodes_init(&t);
+	i = inode_open(&t, 7, 16, true);
+	inode_location_put(i, &a, 10);
+	inode_changed(i, 11);
+	assert_true(inode_wrote(i, 10, 12));
+	assert_true(cached(i, 0));
+	/* Somebody else's is not explained by it: 14 is ours, 13 is not. */
+	inode_changed(i, 14);
+	assert_false(inode_wrote(i, 12, 15));
+	assert_false(cached(i, 0));
+	inode_close(&t, i);
+	inodes_release(&t);
+}
+
 /* The rule at the top of client/inode.h. */
 static void test_location_rule(void **state)
 {
@@ -368,6 +389,7 @@ int main(void)
 		cmocka_unit_test(test_inodes_that_lose_a_name),
 		cmocka_unit_test(test_inodes_remember_versions),
 		cmocka_unit_test(test_location_rule),
+		cmocka_unit_test(test_location_own_attributes),
 		cmocka_unit_test(test_location_limits),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
