@@ -230,6 +230,22 @@ void edit_inode(struct edit *e, uint64_t inode, unsigned what)
 	pthread_mutex_unlock(&e->cache->lock);
 }
 
+/* What it names is not known until that is entered again; other names stay as they are. */
+static void name_changes(struct cache *c, struct cached *dir, struct slice name)
+{
+	struct cached_name *n;
+
+	if (name.len > NAME_BYTES_MAX)
+		return; /* nothing comes of that */
+	n = dir->complete ? name_make(c, dir, name) : name_find(dir, name);
+	if (n && dir->complete)
+		n->unknown = true;
+	else if (n)
+		name_free(c, dir, n);
+	else
+		dir->complete = false; /* out of memory, if it was */
+}
+
 void edit_name(struct edit *e, uint64_t dir, struct slice name, bool removes)
 {
 	struct cache *c = e->cache;
@@ -241,12 +257,13 @@ void edit_name(struct edit *e, uint64_t dir, struct slice name, bool removes)
 	pthread_mutex_lock(&c->lock);
 	i = cached_find(c, dir);
 	if (i)
-		HASH_FIND(hh, i->names, name.data, name.len, n);
-	if (n) {
+		n = name_find(i, name);
+	if (n ? !n->unknown : i && i->complete) {
 		known = cache_usable(c);
-		named = n->inode;
-		name_free(c, i, n);
+		named = n ? n->inode : 0;
 	}
+	if (i)
+		name_changes(c, i, name);
 	edit_add(e, dir, CACHED_ATTR | CACHED_LISTING, true);
 	names_moved(c, dir, e);
 	if (!e->listed)

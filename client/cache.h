@@ -108,6 +108,9 @@ bool cache_put_attr(struct cache *c, uint64_t ticket, const struct wire_attr *at
 /* inode 0: the name is not there. */
 bool cache_put_name(struct cache *c, uint64_t ticket, uint64_t dir, struct slice name,
 		    uint64_t inode);
+/* This session made the directory: it is empty, and names of which nothing else becomes known are not
+ * there. */
+bool cache_put_empty(struct cache *c, uint64_t ticket, uint64_t dir);
 /* entries: of the whole directory, in cache_entry_put's form; taken over if it returns true. */
 bool cache_put_listing(struct cache *c, uint64_t ticket, uint64_t dir, struct buf *entries);
 bool cache_put_target(struct cache *c, uint64_t ticket, uint64_t inode, struct slice target);

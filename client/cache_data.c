@@ -70,9 +70,11 @@ void cached_forget(struct cache *c, struct cached *i, unsigned what)
 	if (what & CACHED_DATA)
 		HASH_ITER(hh, i->locs, l, next_loc)
 			loc_free(c, i, l);
-	if (what & CACHED_NAMES)
+	if (what & CACHED_NAMES) {
+		i->complete = false;
 		HASH_ITER(hh, i->names, n, next_name)
 			name_free(c, i, n);
+	}
 	if ((what & CACHED_LISTING) && i->has_listing) {
 		buf_forget(c, &i->listing);
 		i->has_listing = false;
@@ -161,6 +163,30 @@ bool cache_get_attr(struct cache *c, uint64_t inode, struct wire_attr *ret)
 
 /* ---- names ---- */
 
+struct cached_name *name_find(struct cached *i, struct slice name)
+{
+	struct cached_name *n;
+
+	HASH_FIND(hh, i->names, name.data, name.len, n);
+	return n;
+}
+
+struct cached_name *name_make(struct cache *c, struct cached *i, struct slice name)
+{
+	struct cached_name *n = name_find(i, name);
+
+	if (n)
+		return n;
+	n = calloc(1, sizeof(*n) + name.len);
+	if (!n)
+		return NULL;
+	n->len = (uint8_t)name.len;
+	memcpy(n->name, name.data, name.len);
+	HASH_ADD_KEYPTR(hh, i->names, n->name, n->len, n);
+	c->n_names++;
+	return n;
+}
+
 bool cache_put_name(struct cache *c, uint64_t ticket, uint64_t dir, struct slice name,
 		    uint64_t inode)
 {
@@ -172,37 +198,45 @@ bool cache_put_name(struct cache *c, uint64_t ticket, uint64_t dir, struct slice
 	pthread_mutex_lock(&c->lock);
 	i = target_of(c, ticket, dir);
 	if (i)
-		HASH_FIND(hh, i->names, name.data, name.len, n);
-	if (i && !n) {
-		n = malloc(sizeof(*n) + name.len);
-		if (n) {
-			n->len = (uint8_t)name.len;
-			memcpy(n->name, name.data, name.len);
-			HASH_ADD_KEYPTR(hh, i->names, n->name, n->len, n);
-			c->n_names++;
-		}
-	}
+		n = name_make(c, i, name);
 	if (n) {
 		n->inode = inode;
+		n->unknown = false;
 		cache_evict(c, i);
 	}
 	pthread_mutex_unlock(&c->lock);
 	return n != NULL;
 }
 
-int cache_get_name(struct cache *c, uint64_t dir, struct slice name, uint64_t *ret_inode)
+bool cache_put_empty(struct cache *c, uint64_t ticket, uint64_t dir)
 {
-	struct cached_name *n = NULL;
 	struct cached *i;
 
 	pthread_mutex_lock(&c->lock);
-	i = source_of(c, dir);
+	i = target_of(c, ticket, dir);
 	if (i)
-		HASH_FIND(hh, i->names, name.data, name.len, n);
-	if (n)
-		*ret_inode = n->inode;
+		i->complete = true;
 	pthread_mutex_unlock(&c->lock);
-	return n != NULL;
+	return i != NULL;
+}
+
+int cache_get_name(struct cache *c, uint64_t dir, struct slice name, uint64_t *ret_inode)
+{
+	struct cached_name *n;
+	struct cached *i;
+	int known = 0;
+
+	if (name.len > NAME_BYTES_MAX)
+		return 0; /* it is refused, not absent */
+	pthread_mutex_lock(&c->lock);
+	i = source_of(c, dir);
+	n = i ? name_find(i, name) : NULL;
+	if (n ? !n->unknown : i && i->complete) {
+		*ret_inode = n ? n->inode : 0;
+		known = 1;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return known;
 }
 
 /* ---- listings ---- */

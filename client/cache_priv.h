@@ -8,6 +8,7 @@
 
 struct cached_name {
 	uint64_t inode;
+	bool unknown; /* of a `complete` directory: this session changes it, or has changed it */
 	UT_hash_handle hh;
 	uint8_t len;
 	char name[];
@@ -32,6 +33,7 @@ struct cached {
 	UT_hash_handle hh;
 	bool used; /* since it was looked at for eviction last */
 	bool has_attr, has_listing, has_target;
+	bool complete; /* a directory: names that are not here are not there */
 	struct wire_attr attr;
 	struct cached_name *names;
 	struct cached_loc *locs;
@@ -54,6 +56,9 @@ struct cached *cached_make(struct cache *c, uint64_t number);
 void cached_forget(struct cache *c, struct cached *i, unsigned what);
 void cached_free(struct cache *c, struct cached *i);
 void name_free(struct cache *c, struct cached *i, struct cached_name *n);
+struct cached_name *name_find(struct cached *i, struct slice name);
+/* The same, made if need be; NULL when out of memory. */
+struct cached_name *name_make(struct cache *c, struct cached *i, struct slice name);
 /* Makes room while a limit is passed; `keep` stays. */
 void cache_evict(struct cache *c, const struct cached *keep);
 bool cache_usable(const struct cache *c);

@@ -103,6 +103,8 @@ int meta_rename(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent
 /* The number of bytes of the target, NUL-terminated in buf; ERR_RANGE when it does not fit. */
 ssize_t meta_readlink(struct cairn *fs, uint64_t inode, char *buf, size_t bytes,
 		      struct err *err);
+/* Whether a write would take a capability (security.capability) away; also when that is not known. */
+bool meta_has_capability(struct cairn *fs, uint64_t inode);
 /* The last handle of a held inode was closed. */
 int meta_release(struct cairn *fs, uint64_t inode, struct err *err);
 

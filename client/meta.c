@@ -284,6 +284,14 @@ static void add_held_back(struct cairn *fs, struct wire_attr *attr, struct held 
 		*attr = now;
 }
 
+/* The directory of names that were changed, as the answer tells it. */
+static void put_dir(struct cairn *fs, struct change *ch, uint64_t ticket, int r, uint64_t dir,
+		    const struct wire_attr *attr)
+{
+	if (r == 0 && ticket && (ch->leased & WIRE_LEASED_PARENT) && attr->inode == dir)
+		cache_put_attr(&fs->lease.cache, ticket, attr);
+}
+
 int meta_make(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 	      struct slice name, uint32_t mode, uint64_t rdev, const char *target, unsigned flags,
 	      struct wire_attr *ret, bool *ret_existed, struct location *ret_chunk,
@@ -316,6 +324,9 @@ int meta_make(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 		held->attr = cache_put_attr(cache, ticket, &rep.attr);
 	if (r == 0 && ticket && (ch.leased & WIRE_LEASED_PARENT) && !(flags & MAKE_TMPFILE))
 		held->name = cache_put_name(cache, ticket, parent, name, rep.attr.inode);
+	put_dir(fs, &ch, ticket, r, parent, &rep.parent);
+	if (held->attr && S_ISDIR(rep.attr.mode) && !rep.existed)
+		cache_put_empty(cache, ticket, rep.attr.inode);
 	if (r == 0)
 		lease_write_granted(&fs->lease, rep.attr.inode, mark, ch.leased);
 	if (r == 0 && ret_chunk)
@@ -384,12 +395,13 @@ static void unhold(struct cairn *fs, struct inode *inode)
 
 /* The name is known to be absent afterwards, if the directory is leased. */
 static void change_end_removed(struct cairn *fs, struct change *ch, int r, uint64_t parent,
-			       struct slice name)
+			       struct slice name, const struct wire_attr *dir)
 {
 	uint64_t ticket = change_end(ch);
 
 	if (r == 0 && ticket && (ch->leased & WIRE_LEASED_PARENT))
 		cache_put_name(&fs->lease.cache, ticket, parent, name, 0);
+	put_dir(fs, ch, ticket, r, parent, dir);
 }
 
 int meta_unlink(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
@@ -413,7 +425,7 @@ int meta_unlink(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent
 		edit_also(&ch.edit, rep.inode);
 		writeback_renamed(&fs->writeback, rep.inode);
 	}
-	change_end_removed(fs, &ch, r, parent, name);
+	change_end_removed(fs, &ch, r, parent, name, &rep.parent);
 	if (open) {
 		/* Of an unknown outcome the release does no harm where nothing is held. */
 		if (r < 0 ? err_to_errno(r) == EIO : rep.inode == open->number && rep.nlink == 0)
@@ -464,7 +476,7 @@ int meta_rename(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent
 		writeback_renamed(&fs->writeback, rep.inode);
 		writeback_renamed(&fs->writeback, rep.replaced);
 	}
-	change_end(&ch);
+	put_dir(fs, &ch, change_end(&ch), r, parent, &rep.parent);
 	if (open) {
 		if (r < 0 ? err_to_errno(r) == EIO
 			  : rep.replaced == open->number && rep.nlink == 0)
@@ -711,6 +723,11 @@ ssize_t cairn_getxattr_inode(struct cairn *fs, uint64_t inode, const char *name,
 	client_cred(NULL, &req.cred);
 	req.session = lease_reader(&fs->lease);
 	return xattr_read(fs, inode, OP_XATTR_GET, &req, req.name, &fields, buf, bytes, &err);
+}
+
+bool meta_has_capability(struct cairn *fs, uint64_t inode)
+{
+	return cairn_getxattr_inode(fs, inode, "security.capability", NULL, 0) != -ENODATA;
 }
 
 ssize_t cairn_listxattr_inode(struct cairn *fs, uint64_t inode, char *buf, size_t bytes)

@@ -72,7 +72,8 @@ int writeback_init(struct writeback *w, struct cairn *fs, size_t limit_bytes, in
 void writeback_stop(struct writeback *w, int64_t deadline_ms);
 void writeback_release(struct writeback *w);
 
-/* 1: held back; 0: it must go through to the servers; ERR_NOMEM. Waits for room. */
+/* 1: held back; 0: it must go through to the servers (as one that takes a capability away, which others
+ * see at once); ERR_NOMEM. Waits for room. */
 int writeback_put(struct writeback *w, struct inode *inode, const void *data, size_t bytes,
 		  uint64_t offset, int64_t deadline_ms);
 /* 1: [offset, offset+bytes), up to the file's end, was read from memory: *ret_n bytes. 0: the servers

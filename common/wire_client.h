@@ -82,10 +82,13 @@ enum {
 	MAKE_TMPFILE = 4, /* a regular file without a name (`name` is empty), held by the session */
 	MAKE_BUFFER = 8,  /* grant B of a new file */
 };
+/* parent, here, in UNLINK and in RENAME within one directory: as the directory is now, with
+ * WIRE_LEASED_PARENT. */
 #define WIRE_MAKE_REPLY(F, S, A, V) \
 	S(wire_attr, attr)          \
 	F(u8, existed)              \
-	S(wire_chunk, chunk)
+	S(wire_chunk, chunk)        \
+	S(wire_attr, parent)
 
 #define WIRE_LINK(F, S, A, V) \
 	S(wire_opid, id)      \
@@ -106,7 +109,8 @@ enum {
 #define WIRE_UNLINK_REPLY(F, S, A, V) \
 	F(u64, inode)                 \
 	F(u32, nlink)                 \
-	S(wire_attr, attr)
+	S(wire_attr, attr)            \
+	S(wire_attr, parent)
 #define WIRE_RENAME(F, S, A, V) \
 	S(wire_opid, id)        \
 	S(wire_cred, cred)      \
@@ -121,7 +125,8 @@ enum { RENAME_F_NOREPLACE = 1, RENAME_F_EXCHANGE = 2, RENAME_F_WHITEOUT = 4 }; /
 	F(u64, inode)                 \
 	F(u64, replaced)              \
 	F(u32, nlink) /* what names the replaced one has left */ \
-	S(wire_attr, attr)
+	S(wire_attr, attr)            \
+	S(wire_attr, parent)
 #define WIRE_RELEASE(F, S, A, V) \
 	S(wire_opid, id)         \
 	F(u64, inode)

@@ -99,6 +99,7 @@ void on_unlink(struct call *c, struct slice fields)
 		gate_add(c, req.parent);
 		gate_add_named(c, inode);
 	}
+	c->parent = req.parent;
 	if (!gate_enter(c, fields, req.id.session))
 		return;
 	cmd.req = req;
@@ -121,6 +122,8 @@ void on_rename(struct call *c, struct slice fields)
 	gate_add(c, req.new_parent);
 	gate_add_named(c, named(c->m, req.parent, req.name));
 	gate_add_named(c, to);
+	if (req.parent == req.new_parent)
+		c->parent = req.parent;
 	if (!gate_enter(c, fields, req.id.session))
 		return;
 	cmd.req = req;

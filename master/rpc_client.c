@@ -101,6 +101,17 @@ void rpc_client_free(struct master *m)
 /* ---- answers of commands ----
  * Only the first answer is leased: what is sent again tells how things were. */
 
+/* R of the directory whose names were changed, with its attributes: they were changed too, and are looked
+ * at next. */
+static uint8_t lease_dir(struct call *c, struct wire_attr *ret)
+{
+	uint8_t leased = lease_parent(c->m, c->session, c->parent);
+
+	if (leased && query_getattr(c->m->st, c->parent, ret, NULL) < 0)
+		*ret = (struct wire_attr){0};
+	return leased;
+}
+
 static void reply_make(struct call *c, struct slice fields, bool first)
 {
 	struct cursor cur = cursor_slice(fields);
@@ -124,8 +135,30 @@ static void reply_make(struct call *c, struct slice fields, bool first)
 	}
 	if (first)
 		leased |= lease_inode(c->m, c->session, rep.attr.inode) |
-			  lease_parent(c->m, c->session, c->parent);
+			  lease_dir(c, &rep.parent);
 	call_reply(c, &rep, leased);
+}
+
+static void reply_unlink(struct call *c, struct slice fields, bool first)
+{
+	struct cursor cur = cursor_slice(fields);
+	struct wire_unlink_reply rep;
+
+	if (wire_unlink_reply_get(&cur, &rep) < 0)
+		call_fail(c, ERR_CORRUPT, NULL);
+	else
+		call_reply(c, &rep, first ? lease_dir(c, &rep.parent) : 0);
+}
+
+static void reply_rename(struct call *c, struct slice fields, bool first)
+{
+	struct cursor cur = cursor_slice(fields);
+	struct wire_rename_reply rep;
+
+	if (wire_rename_reply_get(&cur, &rep) < 0)
+		call_fail(c, ERR_CORRUPT, NULL);
+	else
+		call_reply(c, &rep, first ? lease_dir(c, &rep.parent) : 0);
 }
 
 static void reply_chunk(struct call *c, struct slice fields, bool first)
@@ -152,6 +185,10 @@ static void reply_with_result(struct call *c, int status, const char *text, stru
 		call_fail(c, status, text);
 	} else if (c->h.op == OP_MAKE) {
 		reply_make(c, fields, first);
+	} else if (c->h.op == OP_UNLINK) {
+		reply_unlink(c, fields, first);
+	} else if (c->h.op == OP_RENAME) {
+		reply_rename(c, fields, first);
 	} else if (c->h.op == OP_CHUNK_FOR_WRITE) {
 		reply_chunk(c, fields, first);
 	} else {

@@ -138,7 +138,7 @@ static bool fake_armed(unsigned op, unsigned *armed_op, unsigned *left)
 
 static struct wire_attr fake_attr(struct fake_cluster *c)
 {
-	return (struct wire_attr){.inode = FAKE_FILE, .mode = S_IFREG | 0644, .nlink = 1,
+	return (struct wire_attr){.inode = FAKE_FILE, .mode = S_IFREG | 0644, .nlink = 1, .bare = 1,
 				  .size = c->size, .change = c->change,
 				  .chunk_bits = FAKE_CHUNK_BITS};
 }

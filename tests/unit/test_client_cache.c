@@ -187,6 +187,54 @@ static void test_a_name_is_made(void **state)
 	assert_int_equal(inode_of(a), FILE_A);
 }
 
+/* A directory that this session made: what it does not know is not there, but for names that it changes. */
+static void test_a_new_directory_is_known_whole(void **state)
+{
+	char long_name[NAME_BYTES_MAX + 1];
+	struct edit e, f;
+	uint64_t t;
+
+	assert_int_equal(inode_of(a), -1);
+	assert_true(cache_put_empty(&cache, cache_ticket(&cache), DIR));
+	assert_int_equal(inode_of(a), 0);
+	edit_begin(&e, &cache);
+	edit_name(&e, DIR, a, false);
+	assert_int_equal(inode_of(a), -1);
+	assert_int_equal(inode_of(b), 0);
+	t = edit_end(&e);
+	/* It is not known what came of it, until that is entered. */
+	assert_int_equal(inode_of(a), -1);
+	assert_true(cache_put_name(&cache, t, DIR, a, FILE_A));
+	assert_int_equal(inode_of(a), FILE_A);
+	/* A second change of a name that is being changed does not know what it removes. */
+	edit_begin(&e, &cache);
+	edit_begin(&f, &cache);
+	edit_name(&e, DIR, a, true);
+	edit_name(&f, DIR, a, true);
+	assert_true(f.blind);
+	edit_end(&e);
+	edit_end(&f);
+	assert_int_equal(inode_of(a), -1);
+	/* One of a name that is known to be absent removes nothing. */
+	edit_begin(&e, &cache);
+	edit_name(&e, DIR, b, true);
+	assert_false(e.blind);
+	edit_end(&e);
+	/* What is too long for a name is refused, not absent. */
+	memset(long_name, 'x', sizeof(long_name));
+	edit_begin(&e, &cache);
+	edit_name(&e, DIR, slice_of(long_name, sizeof(long_name)), false);
+	edit_end(&e);
+	assert_int_equal(inode_of(slice_of(long_name, sizeof(long_name))), -1);
+	assert_int_equal(inode_of(SLICE_LIT("c")), 0);
+	/* Others may have made names. */
+	t = cache_ticket(&cache);
+	cache_recall(&cache, DIR);
+	assert_int_equal(inode_of(b), -1);
+	assert_false(cache_put_empty(&cache, t, DIR));
+	assert_int_equal(inode_of(b), -1);
+}
+
 static void test_what_a_removed_name_named_is_changed_too(void **state)
 {
 	uint64_t t = cache_ticket(&cache);
@@ -371,6 +419,7 @@ int main(void)
 		T(test_own_change_and_a_recall),
 		T(test_two_changes_at_once),
 		T(test_a_name_is_made),
+		T(test_a_new_directory_is_known_whole),
 		T(test_what_a_removed_name_named_is_changed_too),
 		T(test_blind_changes),
 		T(test_an_unknown_outcome_keeps_the_inode_out),
