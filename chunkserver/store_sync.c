@@ -47,46 +47,6 @@ void store_did_write(struct store *s, struct replica *r)
 	pthread_mutex_unlock(&s->lock);
 }
 
-int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
-{
-	char dir[PATH_ROOM];
-	uint64_t writes;
-	bool name_dirty, dir_failed = false;
-	int res;
-
-	pthread_mutex_lock(&s->lock);
-	writes = r->writes;
-	name_dirty = r->name_dirty;
-	replica_dir(r, dir);
-	pthread_mutex_unlock(&s->lock);
-	res = chunk_file_sync(f, err);
-	if (res == 0 && name_dirty) {
-		res = s->o.io->sync_dir(s->o.io, dir);
-		if (res < 0)
-			err_set(err, res, "directory %s: %s", dir, err_text(res));
-		dir_failed = res < 0;
-	}
-	pthread_mutex_lock(&s->lock);
-	if (dir_failed)
-		disk_error(s, r->disk, res, "sync a directory", true);
-	if (res == 0 && r->lost)
-		res = replica_open(s, r, err); /* says which disk has failed */
-	if (res < 0) {
-		/* The kernel may drop what it could not write: not used before it is compared. */
-		r->unclean = r->lossy = true;
-		r->told = 0;
-		pthread_mutex_unlock(&s->lock);
-		store_damaged(s, r, res);
-		return res;
-	}
-	r->name_dirty = false;
-	/* A write that began meanwhile may have missed the sync. */
-	if (r->writers == 0 && r->writes == writes)
-		r->dirty = false;
-	pthread_mutex_unlock(&s->lock);
-	return 0;
-}
-
 struct keep {
 	struct store *s;
 	struct disk *disk;
@@ -137,6 +97,60 @@ int disk_begin(struct store *s, struct disk *disk, bool clean, struct err *err)
 	return journal_begin(disk->journal, keep_dirty, &keep, clean, err);
 }
 
+static void journal_anew(struct store *s, struct disk *disk)
+{
+	struct err err = {0};
+	int res = disk->failed ? 0 : disk_begin(s, disk, false, &err);
+
+	if (res < 0)
+		log_error("disk %s: journal: %s", disk->dir, err_message(&err));
+	pthread_mutex_lock(&s->lock);
+	disk_error(s, disk, res, "begin its journal anew", true);
+	pthread_mutex_unlock(&s->lock);
+}
+
+int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
+{
+	char dir[PATH_ROOM];
+	uint64_t writes;
+	bool name_dirty, dir_failed = false;
+	int res;
+
+	pthread_mutex_lock(&s->lock);
+	writes = r->writes;
+	name_dirty = r->name_dirty;
+	replica_dir(r, dir);
+	pthread_mutex_unlock(&s->lock);
+	res = chunk_file_sync(f, err);
+	if (res == 0 && name_dirty) {
+		res = s->o.io->sync_dir(s->o.io, dir);
+		if (res < 0)
+			err_set(err, res, "directory %s: %s", dir, err_text(res));
+		dir_failed = res < 0;
+	}
+	pthread_mutex_lock(&s->lock);
+	if (dir_failed)
+		disk_error(s, r->disk, res, "sync a directory", true);
+	if (res == 0 && r->lost)
+		res = replica_open(s, r, err); /* says which disk has failed */
+	if (res < 0) {
+		/* The kernel may drop what it could not write: not used before it is compared. */
+		r->unclean = r->lossy = true;
+		r->told = 0;
+		pthread_mutex_unlock(&s->lock);
+		store_damaged(s, r, res);
+		/* Nor may a process that follows this one take it for what it was before. */
+		journal_anew(s, r->disk);
+		return res;
+	}
+	r->name_dirty = false;
+	/* A write that began meanwhile may have missed the sync. */
+	if (r->writers == 0 && r->writes == writes)
+		r->dirty = false;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
 /* A dirty replica to sync, acquired; NULL when there is none after `from`. */
 static struct replica *next_dirty(struct store *s, uint64_t *from, struct chunk_file *ret_file)
 {
@@ -184,14 +198,6 @@ void store_sync_all(struct store *s)
 		store_release(s, r);
 	}
 	any = journal_stale(s);
-	for (size_t i = 0; any && i < s->n_disks; i++) {
-		struct disk *disk = &s->disks[i];
-		struct err err = {0};
-		int res = disk->failed ? 0 : disk_begin(s, disk, false, &err);
-		if (res < 0)
-			log_error("disk %s: journal: %s", disk->dir, err_message(&err));
-		pthread_mutex_lock(&s->lock);
-		disk_error(s, disk, res, "begin its journal anew", true);
-		pthread_mutex_unlock(&s->lock);
-	}
+	for (size_t i = 0; any && i < s->n_disks; i++)
+		journal_anew(s, &s->disks[i]);
 }

@@ -7,6 +7,7 @@
 /* cmocka.h needs the four above first */
 #include <cmocka.h>
 
+#include <errno.h>
 #include <string.h>
 
 #include "tests/unit/store_fixture.h"
@@ -63,6 +64,24 @@ static void test_a_power_loss_is_told(void **state)
 	/* It goes on from the version that was told: it knows. */
 	assert_false(raise_is_lossy(2));
 	assert_false(raise_is_lossy(3));
+}
+
+/* What a failed sync may have cost is known to the process that comes after a kill, too. */
+static void test_a_failed_sync_is_told_by_the_next_process(void **state)
+{
+	struct err err = {0};
+	unsigned fault;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = 1, .eno = EIO,
+							 .match = "chunks/"});
+	store_sync_all(store);
+	assert_int_equal(faulty.fired[fault], 1);
+	assert_int_equal(disk_failures, 0);
+	faulty.n_faults = 0;
+	crash();
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_LOSSY);
+	assert_true(raise_is_lossy(1));
 }
 
 static void test_who_writes_at_the_new_version_shows_that_it_is_known(void **state)
@@ -148,6 +167,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_the_death_of_the_process_loses_nothing),
 		T(test_a_power_loss_is_told),
+		T(test_a_failed_sync_is_told_by_the_next_process),
 		T(test_who_writes_at_the_new_version_shows_that_it_is_known),
 		T(test_the_loss_outlives_the_journal),
 		T(test_what_was_synced_is_not_lost),
