@@ -1,7 +1,7 @@
 /* Where a program finds its cluster: what was given to it, else CAIRN_MASTER and CAIRN_CREDENTIALS,
  * else /etc/cairn/client.conf (section [client]: master, credentials, allow_plaintext, timeout,
- * readahead); credentials are then in /etc/cairn/tls. CAIRN_ALLOW_PLAINTEXT and CAIRN_TIMEOUT go before
- * the file too. */
+ * readahead); credentials are then in /etc/cairn/tls. CAIRN_ALLOW_PLAINTEXT and CAIRN_TIMEOUT go
+ * before the file too. */
 #ifndef CAIRN_COMMON_CLUSTER_H
 #define CAIRN_COMMON_CLUSTER_H
 

@@ -34,8 +34,8 @@ check() {
 	fi
 }
 
-# Waits until the command succeeds: wait_for SECONDS command... The limit is no claim about how long it
-# takes: it ends what never comes, and a busy machine is ten times slower. So hardly any is below 60.
+# Waits until the command succeeds: wait_for SECONDS command... The limit is no claim about how long
+# it takes: it ends what never comes, and a busy machine is ten times slower. Hardly any is below 60.
 wait_for() {
 	local end=$((SECONDS + $1))
 	shift
