@@ -402,8 +402,9 @@ CAIRN_API int cairn_backup(struct cairn *fs, const char *path, struct cairn_back
 enum {
 	CAIRN_FSCK_MISSING = 1,	   /* no good copy is there now: reading fails */
 	CAIRN_FSCK_UNDER_GOAL = 2, /* fewer copies than wanted */
-	CAIRN_FSCK_DAMAGED = 3,	   /* one of the copies is damaged or to be compared */
+	CAIRN_FSCK_DAMAGED = 3,	   /* one of the copies is damaged */
 	CAIRN_FSCK_PENDING = 4,	   /* it is being changed */
+	CAIRN_FSCK_UNCLEAN = 5,	   /* a copy was open at a crash: it is compared before it is used */
 };
 enum { CAIRN_REPLICA_GOOD = 1, CAIRN_REPLICA_AWAY = 2, CAIRN_REPLICA_DAMAGED = 3,
        CAIRN_REPLICA_UNCLEAN = 4 /* to be compared with the others */ };

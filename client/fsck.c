@@ -9,7 +9,7 @@
 
 static_assert(sizeof(((struct cairn_fsck_chunk *)0)->replicas) ==
 	      REPLICAS_MAX * sizeof(struct cairn_fsck_replica), "replicas fit");
-static_assert((int)CAIRN_FSCK_MISSING == FSCK_MISSING && (int)CAIRN_FSCK_PENDING == FSCK_PENDING &&
+static_assert((int)CAIRN_FSCK_MISSING == FSCK_MISSING && (int)CAIRN_FSCK_UNCLEAN == FSCK_UNCLEAN &&
 	      (int)CAIRN_REPLICA_GOOD == FSCK_REPLICA_GOOD &&
 	      (int)CAIRN_REPLICA_UNCLEAN == FSCK_REPLICA_UNCLEAN, "the numbers of the wire");
 

@@ -104,8 +104,9 @@ enum { FSCK_REPLICA_GOOD = 1, FSCK_REPLICA_AWAY = 2, FSCK_REPLICA_DAMAGED = 3,
 enum {
 	FSCK_MISSING = 1,  /* no live copy: reads fail now */
 	FSCK_UNDER_GOAL = 2, /* fewer live copies than wanted */
-	FSCK_DAMAGED = 3,  /* enough members, one of them damaged or to be compared */
+	FSCK_DAMAGED = 3,  /* enough members, one of them damaged */
 	FSCK_PENDING = 4,  /* a change of members or length is under way */
+	FSCK_UNCLEAN = 5,  /* enough members, none damaged, one to be compared with the others */
 };
 /* The state as it is in LevelDB: start 1 opens a stable view for this connection, later calls go
  * on; a view that is not asked for a minute is closed (ERR_STALE). ERR_BUSY: others are being

@@ -99,6 +99,14 @@ struct fsck {
 	bool put_back; /* the chunk looked at last belongs to the next page */
 };
 
+static bool has_state(const struct wire_fsck_row *row, uint8_t state)
+{
+	for (unsigned i = 0; i < row->n_states; i++)
+		if (row->states[i] == state)
+			return true;
+	return false;
+}
+
 static uint8_t problem_of(const struct wire_fsck_row *row, const struct row_chunk *chunk)
 {
 	unsigned away = 0;
@@ -110,9 +118,11 @@ static uint8_t problem_of(const struct wire_fsck_row *row, const struct row_chun
 		return FSCK_MISSING;
 	if (row->members - away < row->copies)
 		return FSCK_UNDER_GOAL;
-	for (unsigned i = 0; i < row->n_states; i++)
-		if (row->states[i] != FSCK_REPLICA_GOOD)
-			return FSCK_DAMAGED;
+	/* What was open at a crash is likely whole: to call it damaged would alarm for nothing. */
+	if (has_state(row, FSCK_REPLICA_DAMAGED))
+		return FSCK_DAMAGED;
+	if (has_state(row, FSCK_REPLICA_UNCLEAN))
+		return FSCK_UNCLEAN;
 	return chunk->pending_version ? FSCK_PENDING : 0;
 }
 

@@ -61,7 +61,7 @@ struct fsck {
 	char **paths; /* only what is below one of them; none: all */
 	int n_paths;
 	json_t *chunks; /* with --json */
-	uint64_t found[CAIRN_FSCK_PENDING + 1]; /* by problem */
+	uint64_t found[CAIRN_FSCK_UNCLEAN + 1]; /* by problem */
 };
 
 static bool is_below(const char *path, const char *top)
@@ -88,6 +88,7 @@ static const char *problem_word(int problem)
 	case CAIRN_FSCK_UNDER_GOAL: return "under goal";
 	case CAIRN_FSCK_DAMAGED: return "damaged";
 	case CAIRN_FSCK_PENDING: return "being changed";
+	case CAIRN_FSCK_UNCLEAN: return "to be compared";
 	default: return "not well";
 	}
 }
@@ -143,7 +144,7 @@ static int fsck_chunk(void *arg, const struct cairn_fsck_chunk *c)
 
 	if (!is_wanted(f, c->path))
 		return 0;
-	if (c->problem >= 0 && c->problem <= CAIRN_FSCK_PENDING)
+	if (c->problem >= 0 && c->problem <= CAIRN_FSCK_UNCLEAN)
 		f->found[c->problem]++;
 	if (f->chunks)
 		json_array_append_new(f->chunks, fsck_json(c));
@@ -156,20 +157,23 @@ static void fsck_summary(struct fsck *f, const struct cairn_fsck_summary *s)
 {
 	if (f->cli->json) {
 		cli_print_json(f->cli, json_pack(
-			"{s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:o}", "chunks",
+			"{s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:o}", "chunks",
 			(json_int_t)s->chunks, "missing",
 			(json_int_t)f->found[CAIRN_FSCK_MISSING], "under_goal",
 			(json_int_t)f->found[CAIRN_FSCK_UNDER_GOAL], "damaged",
-			(json_int_t)f->found[CAIRN_FSCK_DAMAGED], "being_changed",
+			(json_int_t)f->found[CAIRN_FSCK_DAMAGED], "to_be_compared",
+			(json_int_t)f->found[CAIRN_FSCK_UNCLEAN], "being_changed",
 			(json_int_t)f->found[CAIRN_FSCK_PENDING], "held", s->held,
 			"kept_replicas", (json_int_t)s->kept_replicas, "kept_chunks",
 			(json_int_t)s->kept_chunks, "not_well", f->chunks));
 		return;
 	}
-	printf("%llu chunks: %llu missing, %llu under goal, %llu damaged, %llu being changed\n",
+	printf("%llu chunks: %llu missing, %llu under goal, %llu damaged, %llu to be compared, "
+	       "%llu being changed\n",
 	       (unsigned long long)s->chunks, (unsigned long long)f->found[CAIRN_FSCK_MISSING],
 	       (unsigned long long)f->found[CAIRN_FSCK_UNDER_GOAL],
 	       (unsigned long long)f->found[CAIRN_FSCK_DAMAGED],
+	       (unsigned long long)f->found[CAIRN_FSCK_UNCLEAN],
 	       (unsigned long long)f->found[CAIRN_FSCK_PENDING]);
 	if (s->held)
 		printf("held: %llu replicas of %llu chunks that the state does not know are kept "
@@ -205,5 +209,6 @@ int cmd_fsck(struct cli *cli, int argc, char **argv)
 		return FSCK_UNKNOWN;
 	if (f.found[CAIRN_FSCK_MISSING])
 		return FSCK_LOST;
-	return f.found[CAIRN_FSCK_UNDER_GOAL] || f.found[CAIRN_FSCK_DAMAGED] ? FSCK_BAD : FSCK_OK;
+	return f.found[CAIRN_FSCK_UNDER_GOAL] || f.found[CAIRN_FSCK_DAMAGED] ||
+	       f.found[CAIRN_FSCK_UNCLEAN] ? FSCK_BAD : FSCK_OK;
 }

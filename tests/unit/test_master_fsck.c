@@ -92,7 +92,9 @@ static void test_problems(void **unused)
 	states[1] = FSCK_REPLICA_DAMAGED;
 	expect("/dir/file[0] 2 1/3\n/dir/file[1] 3 2/3\n");
 	states[1] = FSCK_REPLICA_UNCLEAN;
-	expect("/dir/file[0] 2 2/3\n/dir/file[1] 3 3/3\n");
+	expect("/dir/file[0] 2 2/3\n/dir/file[1] 5 3/3\n");
+	states[2] = FSCK_REPLICA_DAMAGED;
+	expect("/dir/file[0] 2 1/3\n/dir/file[1] 3 2/3\n");
 	states[1] = FSCK_REPLICA_AWAY;
 	states[2] = FSCK_REPLICA_DAMAGED;
 	expect("/dir/file[0] 1 0/3\n/dir/file[1] 2 1/3\n");
