@@ -102,8 +102,9 @@ static int sync_once(struct cairn *fs, struct sync *s, int64_t deadline_ms, uint
 	}
 }
 
-/* Until it succeeds or the deadline. A chunk that is not there any more needs no sync: one that was
- * never made known as written, or one that a truncation freed. */
+/* Until it succeeds or the deadline; err NULL: another one's failure is told already. A chunk that is
+ * not there any more needs no sync: one that was never made known as written, or one that a
+ * truncation freed. */
 static int sync_alone(struct cairn *fs, struct inode *inode, struct sync *s, int64_t deadline_ms,
 		      struct err *err)
 {
@@ -137,7 +138,7 @@ static int sync_alone(struct cairn *fs, struct inode *inode, struct sync *s, int
 		if (r < 0)
 			break;
 	}
-	if (r < 0 && failure.code)
+	if (r < 0 && failure.code && err)
 		*err = failure;
 	return r;
 }

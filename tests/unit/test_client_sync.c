@@ -119,6 +119,29 @@ static void test_a_closed_file(void **state)
 	cairn_close(f);
 }
 
+/* Two chunks, and neither can be synced: the first failure is the one that is told. */
+static void test_several_chunks_that_cannot_be_synced(void **state)
+{
+	struct cairn_file *f = hello();
+
+	assert_int_equal(cairn_pwrite(f, "hello", 5, 1u << FAKE_CHUNK_BITS), 5);
+	pthread_mutex_lock(&c.lock);
+	for (unsigned i = 0; i < FAKE_SERVERS; i++) {
+		c.servers[i].fail_op = OP_SYNC;
+		c.servers[i].fail_code = ERR_INVAL; /* which is not tried again */
+		c.servers[i].fails = UINT32_MAX;
+	}
+	pthread_mutex_unlock(&c.lock);
+	assert_int_equal(cairn_fsync(f), -EINVAL);
+	assert_non_null(strstr(cairn_error(), "sync chunk"));
+	pthread_mutex_lock(&c.lock);
+	for (unsigned i = 0; i < FAKE_SERVERS; i++)
+		c.servers[i].fail_op = 0;
+	pthread_mutex_unlock(&c.lock);
+	assert_int_equal(cairn_fsync(f), 0);
+	cairn_close(f);
+}
+
 /* ---- a sync while another thread writes ---- */
 
 static void *write_slowly(void *arg)
@@ -167,6 +190,7 @@ int main(void)
 		TEST(test_a_later_write_does_not_hide_the_loss),
 		TEST(test_a_write_with_o_dsync_fails_too),
 		TEST(test_a_closed_file),
+		TEST(test_several_chunks_that_cannot_be_synced),
 		TEST(test_a_sync_during_a_write_leaves_it_dirty),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
