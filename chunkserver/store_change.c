@@ -48,7 +48,7 @@ void replica_end_ranges(struct replica *r)
 }
 
 /* The work on the file, for a replica that is held alone. *ret_renamed: its name is the new one. */
-static int raise_file(struct store *s, const struct replica *r, const struct wire_chunk_raise *req,
+static int raise_file(struct store *s, struct replica *r, const struct wire_chunk_raise *req,
 		      const struct settle_source *others, struct wire_chunk_state *ret,
 		      bool *ret_renamed, struct err *err)
 {
@@ -60,10 +60,13 @@ static int raise_file(struct store *s, const struct replica *r, const struct wir
 		res = settle_file(&r->file, others, err);
 	if (res == 0 && req->length != CHUNK_LENGTH_KEEP)
 		res = chunk_file_truncate(&r->file, req->length, err);
-	if (res == 0)
-		res = chunk_file_sync(&r->file, err);
 	if (res < 0)
 		return res;
+	res = chunk_file_sync(&r->file, err);
+	if (res < 0) {
+		replica_sync_failed(s, r, res);
+		return res;
+	}
 	if (r->version != req->new_version) {
 		replica_path(r, r->version, from);
 		replica_path(r, req->new_version, to);

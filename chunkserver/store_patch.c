@@ -68,12 +68,14 @@ int store_patch_begin(struct store *s, uint64_t chunk, uint32_t version,
 static int rename_patched(struct store *s, const struct store_patch *p, bool *ret_renamed,
 			  struct err *err)
 {
-	const struct replica *r = p->replica;
+	struct replica *r = p->replica;
 	char from[PATH_ROOM], to[PATH_ROOM], dir[PATH_ROOM];
 	int res = chunk_file_sync(&p->file, err);
 
-	if (res < 0)
+	if (res < 0) {
+		replica_sync_failed(s, r, res);
 		return res;
+	}
 	FAULT_POINT(CS_PULL_INSTALL, "");
 	if (r->version != p->version) {
 		replica_path(r, r->version, from);

@@ -124,6 +124,10 @@ void replica_error(struct store *s, struct replica *r, int code);
 
 /* The disk to put `bytes` more on; NULL: none has room. Without the lock. */
 struct disk *disk_with_most_room(struct store *s, uint64_t bytes);
+/* The kernel may drop what it could not write: the replica, which the caller uses or has alone, is not
+ * used before it is compared, and the journal says so to a process that follows this one. Without the
+ * lock. */
+void replica_sync_failed(struct store *s, struct replica *r, int code);
 /* Begins a disk's journal anew with what is still dirty there. Without the lock. */
 int disk_begin(struct store *s, struct disk *disk, bool clean, struct err *err);
 

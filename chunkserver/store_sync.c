@@ -109,6 +109,16 @@ static void journal_anew(struct store *s, struct disk *disk)
 	pthread_mutex_unlock(&s->lock);
 }
 
+void replica_sync_failed(struct store *s, struct replica *r, int code)
+{
+	pthread_mutex_lock(&s->lock);
+	r->unclean = r->lossy = true;
+	r->told = 0;
+	pthread_mutex_unlock(&s->lock);
+	store_damaged(s, r, code);
+	journal_anew(s, r->disk);
+}
+
 int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
 {
 	char dir[PATH_ROOM];
@@ -134,13 +144,8 @@ int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, s
 	if (res == 0 && r->lost)
 		res = replica_open(s, r, err); /* says which disk has failed */
 	if (res < 0) {
-		/* The kernel may drop what it could not write: not used before it is compared. */
-		r->unclean = r->lossy = true;
-		r->told = 0;
 		pthread_mutex_unlock(&s->lock);
-		store_damaged(s, r, res);
-		/* Nor may a process that follows this one take it for what it was before. */
-		journal_anew(s, r->disk);
+		replica_sync_failed(s, r, res);
 		return res;
 	}
 	r->name_dirty = false;

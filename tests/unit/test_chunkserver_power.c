@@ -84,6 +84,28 @@ static void test_a_failed_sync_is_told_by_the_next_process(void **state)
 	assert_true(raise_is_lossy(1));
 }
 
+/* Nor may the master, which asks again, take what a raise could not sync for what was written. */
+static void test_a_raise_that_cannot_sync_is_told(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+	unsigned fault;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = 1, .eno = EIO,
+							 .match = "chunks/"});
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), ERR_IO);
+	assert_int_equal(faulty.fired[fault], 1);
+	assert_int_equal(damage_reports, 1);
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_LOSSY | HAVE_DAMAGED);
+	faulty.n_faults = 0;
+	crash();
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_LOSSY);
+	assert_true(raise_is_lossy(1));
+}
+
 static void test_who_writes_at_the_new_version_shows_that_it_is_known(void **state)
 {
 	struct err err = {0};
@@ -168,6 +190,7 @@ int main(void)
 		T(test_the_death_of_the_process_loses_nothing),
 		T(test_a_power_loss_is_told),
 		T(test_a_failed_sync_is_told_by_the_next_process),
+		T(test_a_raise_that_cannot_sync_is_told),
 		T(test_who_writes_at_the_new_version_shows_that_it_is_known),
 		T(test_the_loss_outlives_the_journal),
 		T(test_what_was_synced_is_not_lost),

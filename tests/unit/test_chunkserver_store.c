@@ -600,6 +600,27 @@ static void test_a_replica_that_was_being_brought_up_to_date_is_compared(void **
 	assert_int_equal(fill, 3);
 }
 
+/* What it had itself may be gone with what was put into it. */
+static void test_a_replica_that_cannot_be_synced_has_lost_something(void **state)
+{
+	struct store_patch patch;
+	struct store_seen seen;
+	struct err err = {0};
+	unsigned fault;
+
+	assert_int_equal(write_block(0, 1, &err), 0);
+	seen_now(&seen);
+	assert_int_equal(patch_begin(2, &seen, &patch), 0);
+	patch_block(&patch, 1, 2);
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = 1, .eno = EIO,
+							 .match = "chunks/"});
+	assert_int_equal(store_patch_end(store, &patch, 0, &err), ERR_IO);
+	assert_int_equal(faulty.fired[fault], 1);
+	faulty.n_faults = 0;
+	crash();
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_LOSSY);
+}
+
 static void raise_to(uint32_t version)
 {
 	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = version - 1,
@@ -757,6 +778,7 @@ int main(void)
 		T(test_a_copy_is_as_old_as_its_order),
 		T(test_a_replica_is_brought_up_to_date_in_its_place),
 		T(test_a_replica_that_was_being_brought_up_to_date_is_compared),
+		T(test_a_replica_that_cannot_be_synced_has_lost_something),
 		T(test_an_order_does_not_outlive_the_raise_that_follows_it),
 		T(test_a_late_deletion_spares_what_has_come_back),
 		T(test_deletion_spares_newer),
