@@ -184,12 +184,40 @@ int store_raise(struct store *s, const struct wire_chunk_raise *req,
 	return res;
 }
 
+/* On a failed disk it stays, and so does what the journal there says of it. */
+static int remove_file(struct store *s, const struct replica *r, struct disk *disk, struct err *err)
+{
+	char path[PATH_ROOM];
+	int res;
+
+	if (disk->failed)
+		return 0;
+	chunk_path(disk, r->chunk, r->version, path);
+	res = s->o.io->unlink(s->o.io, path);
+	if (res == 0 || res == ERR_NOENT)
+		return 0;
+	pthread_mutex_lock(&s->lock);
+	disk_error(s, disk, res, "remove a chunk", true);
+	pthread_mutex_unlock(&s->lock);
+	return err_set(err, res, "%s: %s", path, err_text(res));
+}
+
+/* Of a replica that is had alone. A second file of its version would be taken for one that is to be
+ * kept at the next start. */
+static int remove_files(struct store *s, const struct replica *r, struct err *err)
+{
+	int res = 0;
+
+	for (size_t i = 0; i < s->n_disks && res == 0; i++)
+		if (&s->disks[i] == r->disk || r->twice)
+			res = remove_file(s, r, &s->disks[i], err);
+	return res;
+}
+
 int store_delete(struct store *s, uint64_t chunk, uint32_t version, uint64_t begun,
 		 struct err *err)
 {
 	struct replica *r = NULL;
-	char path[PATH_ROOM];
-	bool lost = false;
 	int res;
 
 	pthread_mutex_lock(&s->lock);
@@ -204,28 +232,21 @@ int store_delete(struct store *s, uint64_t chunk, uint32_t version, uint64_t beg
 		note_deleted(s, chunk, res == 0 ? r->version : 1);
 	}
 	if (res == 0) {
-		replica_path(r, r->version, path);
 		replica_end_ranges(r);
 		replica_close(s, r);
-		lost = r->lost;
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (res < 0)
 		return res == ERR_NO_CHUNK ? 0 : err_set(err, res, "chunk %016llx: %s",
 							 (unsigned long long)chunk, err_text(res));
 	FAULT_POINT(CS_DELETE, "");
-	res = lost ? 0 : s->o.io->unlink(s->o.io, path);
+	res = remove_files(s, r, err);
 	FAULT_POINT(CS_DELETED, "");
-	if (res == ERR_NOENT)
-		res = 0;
 	pthread_mutex_lock(&s->lock);
-	disk_error(s, r->disk, res, "remove a chunk", true);
-	if (res < 0) {
-		err_set(err, res, "%s: %s", path, err_text(res));
+	if (res < 0)
 		replica_let_go(s, r);
-	} else {
+	else
 		replica_forget(s, r);
-	}
 	pthread_mutex_unlock(&s->lock);
 	return res;
 }

@@ -27,7 +27,7 @@ static int scan_second(struct scan *x, struct replica *r, uint32_t version, cons
 	if (r->version == version) {
 		log_warn("chunk %016llx v%u is on the disks %s and %s: it must be compared",
 			 (unsigned long long)chunk, version, r->disk->dir, x->disk->dir);
-		r->unclean = r->lossy = true;
+		r->unclean = r->lossy = r->twice = true;
 		r->told = 0;
 		return 0;
 	}

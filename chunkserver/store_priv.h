@@ -42,6 +42,7 @@ struct replica {
 	struct disk *disk; /* NULL: making */
 	struct chunk_file file; /* fd -1: not open */
 	bool making;
+	bool twice; /* at the start another disk had a file of the same version, too */
 	bool unclean, torn, damaged, lost, in_doubt, lossy;
 	uint32_t told;
 	bool io_error; /* counted against its disk already */

@@ -267,6 +267,19 @@ static void test_a_failed_disk_comes_back_beside_a_copy_of_its_version(void **st
 	assert_int_equal(flags_of(2), HAVE_UNCLEAN | HAVE_LOSSY);
 }
 
+/* Nor does the other one come back when the one that is used was deleted. */
+static void test_both_copies_of_one_version_are_deleted(void **state)
+{
+	struct err err = {0};
+	uint8_t fill;
+
+	copy_beside_a_failed_disk(1);
+	assert_int_equal(store_delete(store, 2, 1, UINT64_MAX, &err), 0);
+	store_close(store);
+	assert_int_equal(open_disks(2, &err), 0);
+	assert_int_equal(read_chunk(2, 1, 0, &fill, &err), ERR_NO_CHUNK);
+}
+
 static void test_a_disk_that_is_missing_at_start(void **state)
 {
 	struct err err = {0};
@@ -326,6 +339,7 @@ int main(void)
 		T(test_a_failed_disk_comes_back_beside_a_newer_copy),
 		T(test_a_failed_disk_comes_back_behind_a_newer_copy),
 		T(test_a_failed_disk_comes_back_beside_a_copy_of_its_version),
+		T(test_both_copies_of_one_version_are_deleted),
 		T(test_a_disk_that_is_missing_at_start),
 		T(test_a_server_without_disks_does_not_start),
 #undef T
