@@ -178,8 +178,8 @@ static void test_what_is_lost_is_copied_to_another_disk(void **state)
 }
 
 /* Chunk 2 of disk 0, which fails while it is being written; a copy of one block, at this version, comes
- * to disk 1. Then the server starts again, and disk 0 is there. */
-static void copy_beside_a_failed_disk(uint32_t version)
+ * to disk 1. Then the server stops. */
+static void copy_to_another_disk(uint32_t version)
 {
 	struct err err = {0};
 	struct store_copy copy;
@@ -204,6 +204,14 @@ static void copy_beside_a_failed_disk(uint32_t version)
 	assert_int_equal(store_install(store, 2, version, &copy, &err), 0);
 	store_close(store);
 	io_faulty_init(&faulty, &io_real);
+}
+
+/* And it starts again, and disk 0 is there. */
+static void copy_beside_a_failed_disk(uint32_t version)
+{
+	struct err err = {0};
+
+	copy_to_another_disk(version);
 	if (open_disks(2, &err) != 0)
 		fail_msg("%s", err.text);
 }
@@ -244,8 +252,7 @@ static void test_a_failed_disk_comes_back_behind_a_newer_copy(void **state)
 	char names[2][sizeof(disks[0])];
 	uint8_t fill = 0;
 
-	copy_beside_a_failed_disk(2);
-	store_close(store);
+	copy_to_another_disk(2);
 	memcpy(names, disks, sizeof(names));
 	memcpy(disks[0], names[1], sizeof(names[0]));
 	memcpy(disks[1], names[0], sizeof(names[0]));
