@@ -87,6 +87,29 @@ static void test_what_differs_is_copied(void **unused)
 	assert_string_equal(chunk_text(), "v2 1,2,3");
 }
 
+/* An old order reaches the source after it has answered: what is copied from it is not what it said, and
+ * those who had the same as it said have something else now. */
+static void test_a_source_that_is_not_what_it_said_is_asked_again(void **unused)
+{
+	fakes[2].replica.block[0] = 8;
+	start(0);
+	while (!strstr(buf_str(&story), "3:raise"))
+		assert_true(step());
+	held = 2;
+	settle();
+	assert_null(strstr(buf_str(&story), "2:pull"));
+	fakes[1].replica.block[0] = 9;
+	held = 0;
+	settle();
+	assert_non_null(strstr(buf_str(&story), "2:pull v2 from 1"));
+	assert_int_equal(ended, 1);
+	run(3000);
+	assert_int_equal(ended, 0);
+	assert_string_equal(chunk_text(), "v2 1,2,3");
+	for (unsigned s = 1; s <= 3; s++)
+		assert_int_equal(fakes[s].replica.block[0], 9);
+}
+
 /* One of three was found damaged and gets a whole copy, which takes long. */
 static void test_a_writer_does_not_wait_for_a_copy_to_a_member(void **unused)
 {
@@ -881,6 +904,7 @@ int main(void)
 		TEST(test_a_lost_member_is_dropped_and_comes_back),
 		TEST(test_after_the_delay_another_server_gets_a_copy),
 		TEST(test_what_differs_is_copied),
+		TEST(test_a_source_that_is_not_what_it_said_is_asked_again),
 		TEST(test_a_member_that_does_not_answer_is_left_out),
 		TEST(test_nobody_answers),
 		TEST(test_the_last_member_is_never_dropped),
