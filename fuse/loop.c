@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "fuse/interrupt.h"
 #include "fuse/raw.h"
@@ -32,6 +34,7 @@ struct loop {
 	struct mount *mount;
 	struct interrupts *interrupts;
 	unsigned max_threads;
+	const _Atomic int64_t *stop_ms;
 	sem_t ended; /* posted by a worker that ends */
 	pthread_mutex_t lock; /* protects what follows */
 	struct worker *workers;
@@ -40,6 +43,25 @@ struct loop {
 };
 
 static int worker_start(struct loop *l);
+
+static bool is_ending(const struct loop *l)
+{
+	return fuse_session_exited(l->session) || atomic_load(l->stop_ms) != 0;
+}
+
+/* To stop is to do what is queued. Whoever answers a request finds in the queue what the kernel held
+ * back because of it, so that the last thread to end leaves nothing there. */
+static bool goes_on(const struct loop *l)
+{
+	struct pollfd queue = {.fd = fuse_session_fd(l->session), .events = POLLIN};
+
+	if (fuse_session_exited(l->session))
+		return false;
+	if (!is_ending(l))
+		return true;
+	return clock_ms() < atomic_load(l->stop_ms) && poll(&queue, 1, 0) == 1 &&
+	       (queue.revents & POLLIN);
+}
 
 /* FORGETs are many and done at once: no reason to start a thread. */
 static bool is_forget(const struct fuse_buf *buf)
@@ -77,7 +99,7 @@ static void worker_serve(struct worker *w)
 	if (busy) {
 		pthread_mutex_lock(&l->lock);
 		if (--l->n_idle == 0 && l->n_workers < l->max_threads &&
-		    !fuse_session_exited(l->session) && worker_start(l) < 0)
+		    !is_ending(l) && worker_start(l) < 0)
 			log_warn("cannot start another thread: going on with %u", l->n_workers);
 		pthread_mutex_unlock(&l->lock);
 	}
@@ -100,7 +122,7 @@ static void *worker_main(void *arg)
 	int r = 1;
 
 	interrupts_join(l->interrupts, &w->me);
-	while (r > 0 && !fuse_session_exited(l->session)) {
+	while (r > 0 && goes_on(l)) {
 		atomic_store(&w->waits, true);
 		r = fuse_session_receive_buf(l->session, &w->buf);
 		atomic_store(&w->waits, false);
@@ -169,7 +191,7 @@ static void workers_end(struct loop *l)
 {
 	struct worker *w, *next;
 
-	/* Nobody starts another one once the session has exited and the lock was free. */
+	/* Nobody starts another one once the loop is ending and the lock was free. */
 	pthread_mutex_lock(&l->lock);
 	pthread_mutex_unlock(&l->lock);
 	for (w = l->workers; w; w = next) {
@@ -180,9 +202,11 @@ static void workers_end(struct loop *l)
 	}
 }
 
-int loop_run(struct fuse_session *session, struct mount *mount, unsigned max_threads)
+int loop_run(struct fuse_session *session, struct mount *mount, unsigned max_threads,
+	     const _Atomic int64_t *stop_ms)
 {
-	struct loop l = {.session = session, .mount = mount, .max_threads = max_threads};
+	struct loop l = {.session = session, .mount = mount, .max_threads = max_threads,
+			 .stop_ms = stop_ms};
 	int r;
 
 	l.interrupts = interrupts_new();
@@ -193,7 +217,7 @@ int loop_run(struct fuse_session *session, struct mount *mount, unsigned max_thr
 	pthread_mutex_lock(&l.lock);
 	r = worker_start(&l);
 	pthread_mutex_unlock(&l.lock);
-	while (r == 0 && !fuse_session_exited(session))
+	while (r == 0 && !is_ending(&l))
 		sem_wait(&l.ended);
 	workers_end(&l);
 	interrupts_free(l.interrupts);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "client/cairn.h"
+#include "common/clock.h"
 #include "common/cluster.h"
 #include "common/fault.h"
 #include "common/log.h"
@@ -96,12 +97,12 @@ static int daemon_ready(int fd, const char *log_file)
 /* ---- signals ---- */
 
 struct stopper {
-	struct fuse_session *session;
 	struct cairn *fs;
 	const char *mountpoint;
 	pthread_t main_thread;
 	sigset_t signals;
-	atomic_bool done; /* the loop has ended */
+	_Atomic int64_t stop_ms; /* the loop is to end (fuse/loop.h) */
+	atomic_bool done; /* it has ended */
 };
 
 static void stop_signals(sigset_t *ret)
@@ -164,7 +165,7 @@ static void *stop_thread(void *arg)
 		return NULL;
 	log_info("signal %d: unmounting %s", signal_number, s->mountpoint);
 	flush_mount(s->mountpoint);
-	fuse_session_exit(s->session);
+	atomic_store(&s->stop_ms, deadline_in(FLUSH_MS));
 	for (int ms = 0; !atomic_load(&s->done); ms += KICK_MS) {
 		pthread_kill(s->main_thread, LOOP_KICK_SIGNAL);
 		nanosleep(&pause, NULL);
@@ -181,8 +182,7 @@ static void *stop_thread(void *arg)
 
 static int serve(struct fuse_session *session, struct mount *mount, const struct mount_options *o)
 {
-	struct stopper s = {.session = session, .fs = mount->fs,
-			    .mountpoint = o->mountpoint,
+	struct stopper s = {.fs = mount->fs, .mountpoint = o->mountpoint,
 			    .main_thread = pthread_self()};
 	struct sigaction kick = {.sa_handler = on_kick};
 	pthread_t thread;
@@ -194,7 +194,7 @@ static int serve(struct fuse_session *session, struct mount *mount, const struct
 	r = pthread_create(&thread, NULL, stop_thread, &s);
 	if (r != 0)
 		return -r;
-	r = loop_run(session, mount, o->single_thread ? 1 : THREADS_MAX);
+	r = loop_run(session, mount, o->single_thread ? 1 : THREADS_MAX, &s.stop_ms);
 	atomic_store(&s.done, true);
 	/* Unmounted by somebody else: the thread still waits for a signal. */
 	pthread_kill(thread, SIGTERM);
