@@ -25,9 +25,11 @@ static int append_lock(struct cairn_file *file, uint8_t type, bool *ret_granted,
 	struct wire_lock req = {.inode = file->inode->number, .kind = LOCK_APPEND, .type = type,
 				.end = UINT64_MAX};
 	struct wire_lock_reply rep;
-	int r = session_mutate(&file->fs->session, OP_LOCK, &req, &req.id, &rep, &fields,
-			       deadline_ms, err);
+	int r;
 
+	inodes_cred(&file->fs->inodes, &file->fs->session, req.inode, true, &req.cred);
+	r = session_mutate(&file->fs->session, OP_LOCK, &req, &req.id, &rep, &fields, deadline_ms,
+			   err);
 	if (r == 0) {
 		*ret_granted = rep.granted;
 		*ret_end = rep.attr.size;

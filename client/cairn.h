@@ -30,7 +30,7 @@ extern "C" {
 
 #define CAIRN_API __attribute__((visibility("default")))
 
-enum { CAIRN_ROOT = 1, CAIRN_GROUPS_MAX = 64 };
+enum { CAIRN_ROOT = 1, CAIRN_GROUPS_MAX = 64 }; /* the cluster's root: see cairn_root */
 
 /* ---- sessions ---- */
 
@@ -61,6 +61,9 @@ struct cairn_options {
 	bool cache; /* answer from memory, under leases of the master: for long-lived sessions */
 	const struct cairn_watch *watch; /* copied; NULL: none */
 	int atime; /* CAIRN_ATIME_: whether reads set the time of the last access */
+	/* Who may do what was checked before libcairn is called, as a kernel does for a file system
+	 * that it has mounted. Else the master checks: modes, access control lists, owners. */
+	bool kernel_checks;
 };
 /* RELATIVE: when it is not later than the last change, or a day old (mount(8), relatime). */
 enum { CAIRN_ATIME_NONE = 0, CAIRN_ATIME_RELATIVE = 1, CAIRN_ATIME_STRICT = 2 };
@@ -75,6 +78,13 @@ CAIRN_API void cairn_abort(struct cairn *fs);
 /* Closes the session and all files still open, within a few seconds also when the master cannot be
  * reached (the session then ends by expiry). NULL is fine. */
 CAIRN_API void cairn_disconnect(struct cairn *fs);
+
+/* The inode of this session's `/`: the cluster's root, or the directory that the credential is limited
+ * to (an export), of which nothing above is seen. */
+CAIRN_API uint64_t cairn_root(struct cairn *fs);
+/* Whether the master checks who may do what even if a kernel has (cairn_options.kernel_checks): then a
+ * cairn_cred must have its groups. */
+CAIRN_API bool cairn_is_checked(struct cairn *fs);
 
 /* The text of the calling thread's last failure; never NULL. */
 CAIRN_API const char *cairn_error(void);
@@ -166,8 +176,8 @@ CAIRN_API bool cairn_known_inode(struct cairn *fs, uint64_t inode, struct cairn_
 /* As getxattr(2) and friends: bytes 0 asks for the size. flags: XATTR_CREATE, XATTR_REPLACE. Access
  * control lists are system.posix_acl_access and _default, in the kernel's form; the mode follows
  * them, they follow the mode. */
-CAIRN_API ssize_t cairn_getxattr_inode(struct cairn *fs, uint64_t inode, const char *name,
-				       void *buf, size_t bytes);
+CAIRN_API ssize_t cairn_getxattr_inode(struct cairn *fs, const struct cairn_cred *cred,
+				       uint64_t inode, const char *name, void *buf, size_t bytes);
 CAIRN_API ssize_t cairn_listxattr_inode(struct cairn *fs, uint64_t inode, char *buf, size_t bytes);
 CAIRN_API int cairn_setxattr_inode(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
 				   const char *name, const void *value, size_t bytes, int flags);
@@ -201,6 +211,33 @@ struct cairn_quota {
 typedef int (*cairn_quota_fn)(void *arg, const struct cairn_quota *quota); /* not 0: stops */
 /* Those that an inode is counted in, the innermost first; inode 0: all. */
 CAIRN_API int cairn_quotas(struct cairn *fs, uint64_t inode, cairn_quota_fn fn, void *arg);
+
+/* ---- exports ---- */
+
+/* For administrators. The directory that a credential issued for `name` (cairn ca issue --export) sees as all there is. */
+struct cairn_export {
+	char name[64]; /* 1 to 63 of [A-Za-z0-9._-], the first one not a dot or a dash */
+	uint64_t inode;
+	char path[4097]; /* told by cairn_exports; empty: the directory is gone */
+	bool read_only;
+	int squash;	   /* CAIRN_SQUASH_ */
+	uint32_t uid, gid; /* who is squashed becomes these */
+	/* Of all clients of the export together; 0: no limit. Requests to the master a second, beyond
+	 * which they wait; sessions at once, beyond which -EIO. */
+	uint32_t rate_max, sessions_max;
+	uint32_t sessions; /* now */
+};
+/* NONE: who asks is believed, a client host's root is root here. ROOT: but that. ALL: everybody. */
+enum { CAIRN_SQUASH_NONE = 0, CAIRN_SQUASH_ROOT = 1, CAIRN_SQUASH_ALL = 2 };
+/* Makes it. Its directory gets a quota without limits, if it has none, and what is in there is counted, by
+ * which is known what lies in the export; done again, this finishes what was interrupted. */
+CAIRN_API int cairn_export_add(struct cairn *fs, const struct cairn_export *export);
+/* Changes all of it but the name, at once for its clients, too. -ENODATA: the directory has no quota. */
+CAIRN_API int cairn_export_set(struct cairn *fs, const struct cairn_export *export);
+/* Its clients are refused from now on. -ENODATA: there is none of that name. */
+CAIRN_API int cairn_export_remove(struct cairn *fs, const char *name);
+typedef int (*cairn_export_fn)(void *arg, const struct cairn_export *export); /* not 0: stops */
+CAIRN_API int cairn_exports(struct cairn *fs, cairn_export_fn fn, void *arg);
 
 /* ---- files ---- */
 

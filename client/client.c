@@ -15,29 +15,6 @@ int64_t client_deadline(const struct cairn *fs)
 	return deadline_in(fs->timeout_ms);
 }
 
-static void cred_of_process(struct wire_cred *ret)
-{
-	gid_t groups[GROUPS_MAX];
-	int n = getgroups(GROUPS_MAX, groups);
-
-	*ret = (struct wire_cred){.uid = geteuid(), .gid = getegid()};
-	/* A process in more groups than a message can tell of: it acts with none of them. */
-	for (int i = 0; i < n; i++)
-		ret->groups[ret->n_groups++] = groups[i];
-}
-
-void client_cred(const struct cairn_cred *cred, struct wire_cred *ret)
-{
-	if (!cred) {
-		cred_of_process(ret);
-		return;
-	}
-	*ret = (struct wire_cred){.uid = cred->uid, .gid = cred->gid, .umask = cred->umask};
-	ret->n_groups = (uint16_t)(cred->n_groups < GROUPS_MAX ? cred->n_groups : GROUPS_MAX);
-	for (unsigned i = 0; i < ret->n_groups; i++)
-		ret->groups[i] = cred->groups[i];
-}
-
 static struct timespec timespec_of(struct when w)
 {
 	return (struct timespec){.tv_sec = (time_t)w.sec, .tv_nsec = (long)w.nsec};
@@ -102,7 +79,8 @@ static void options_take(struct cairn *fs, const struct cairn_options *o)
 
 static int connect_leases(struct cairn *fs, const struct cairn_options *o, struct err *err)
 {
-	int r = session_open(&fs->session, &fs->master, o->cache, client_deadline(fs), err);
+	int r = session_open(&fs->session, &fs->master, o->cache, o->kernel_checks,
+			     client_deadline(fs), err);
 
 	if (r < 0)
 		return r;
@@ -184,6 +162,16 @@ int cairn_connect(const struct cairn_options *options, struct cairn **ret, char 
 	}
 	*ret = fs;
 	return 0;
+}
+
+uint64_t cairn_root(struct cairn *fs)
+{
+	return session_root(&fs->session);
+}
+
+bool cairn_is_checked(struct cairn *fs)
+{
+	return session_is_checked(&fs->session);
 }
 
 void cairn_abort(struct cairn *fs)

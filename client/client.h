@@ -65,8 +65,6 @@ void atime_read(struct cairn *fs, const struct wire_attr *attr);
 /* The same for what was read from memory. */
 void atime_read_cached(struct cairn *fs, uint64_t inode);
 
-/* cred, or the process's own for NULL. */
-void client_cred(const struct cairn_cred *cred, struct wire_cred *ret);
 void client_attr(const struct wire_attr *from, struct cairn_attr *ret);
 /* What of an answer is in the cache: it may be used until it is recalled. */
 struct held {
@@ -81,6 +79,10 @@ int meta_getattr(struct cairn *fs, uint64_t inode, struct wire_attr *ret, int64_
 		 struct err *err);
 int meta_getattr_held(struct cairn *fs, uint64_t inode, struct wire_attr *ret, bool *ret_held,
 		      int64_t deadline_ms, struct err *err);
+/* Of a file that is to be opened with these flags: ERR_ACCES when that is not permitted, unless a kernel
+ * has checked it. */
+int meta_getattr_to_open(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode, int flags,
+			 struct wire_attr *ret, struct err *err);
 /* held->name also with ERR_NOENT. */
 int meta_lookup_held(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 		     struct slice name, struct wire_attr *ret, struct held *held, struct err *err);

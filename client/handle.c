@@ -33,8 +33,8 @@ static void file_unlink(struct cairn_file *file)
 	pthread_mutex_unlock(&fs->files_lock);
 }
 
-static int file_new(struct cairn *fs, const struct wire_attr *attr, int flags, bool fresh,
-		    struct cairn_file **ret, struct err *err)
+static int file_new(struct cairn *fs, const struct cairn_cred *cred, const struct wire_attr *attr,
+		    int flags, bool fresh, struct cairn_file **ret, struct err *err)
 {
 	struct cairn_file *file;
 
@@ -49,6 +49,11 @@ static int file_new(struct cairn *fs, const struct wire_attr *attr, int flags, b
 		file->inode = inode_open(&fs->inodes, attr->inode, attr->chunk_bits, fresh);
 	}
 	if (!file || !file->inode) {
+		free(file);
+		return err_set(err, ERR_NOMEM, "out of memory");
+	}
+	if (session_is_checked(&fs->session) && inode_opened_by(file->inode, cred, flags) < 0) {
+		inode_close(&fs->inodes, file->inode);
 		free(file);
 		return err_set(err, ERR_NOMEM, "out of memory");
 	}
@@ -104,12 +109,12 @@ int handle_open(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
 {
 	struct cairn_file *file;
 	struct wire_attr attr;
-	int r = meta_getattr(fs, inode, &attr, client_deadline(fs), err);
+	int r = meta_getattr_to_open(fs, cred, inode, flags, &attr, err);
 
 	if (r == 0)
 		r = type_check(attr.mode, err);
 	if (r == 0)
-		r = file_new(fs, &attr, flags, false, &file, err);
+		r = file_new(fs, cred, &attr, flags, false, &file, err);
 	if (r == 0)
 		r = file_lease(file, attr.nlink == 0, err);
 	if (r == 0 && truncates(flags))
@@ -137,8 +142,10 @@ int handle_create(struct cairn *fs, const struct cairn_cred *cred, uint64_t pare
 	}
 	r = meta_make(fs, cred, parent, name, S_IFREG | (mode & 07777), 0, NULL, make_flags, &attr,
 		      &existed, &chunk, ret_held, err);
+	if (r == 0 && existed && session_is_checked(&fs->session))
+		r = meta_getattr_to_open(fs, cred, attr.inode, flags, &attr, err);
 	if (r == 0)
-		r = file_new(fs, &attr, flags, !existed, &file, err);
+		r = file_new(fs, cred, &attr, flags, !existed, &file, err);
 	if (r < 0)
 		return r;
 	/* The chunk that came with the creation: a small file needs no other question. */
@@ -164,7 +171,7 @@ static int handle_tmpfile(struct cairn *fs, const struct cairn_cred *cred, uint6
 			  MAKE_EXCL | MAKE_TMPFILE, ret_attr, NULL, NULL, &held, err);
 
 	if (r == 0)
-		r = file_new(fs, ret_attr, flags, true, &file, err);
+		r = file_new(fs, cred, ret_attr, flags, true, &file, err);
 	if (r < 0)
 		return r;
 	inode_hold(&fs->inodes, file->inode, false); /* it may get a name */

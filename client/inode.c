@@ -1,6 +1,7 @@
 #include "client/inode.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include "client/wait.h"
@@ -8,6 +9,12 @@
 struct cached_location {
 	struct location loc;
 	UT_hash_handle hh;
+};
+
+/* Who opened it last, for reading and for writing. */
+struct opener {
+	struct cairn_cred cred[2];
+	bool known[2];
 };
 
 /* ---- the table ---- */
@@ -32,6 +39,7 @@ static void inode_free(struct inode *inode)
 {
 	locations_clear(inode);
 	free(inode->dirty);
+	free(inode->openers);
 	pthread_mutex_destroy(&inode->lock);
 	pthread_cond_destroy(&inode->append_ended);
 	free(inode);
@@ -108,6 +116,49 @@ struct inode *inode_find(struct inodes *t, uint64_t number)
 		inode->refs++;
 	pthread_mutex_unlock(&t->lock);
 	return inode;
+}
+
+int inode_opened_by(struct inode *inode, const struct cairn_cred *cred, int flags)
+{
+	int mode = flags & O_ACCMODE, r = 0;
+
+	if (!cred)
+		return 0;
+	pthread_mutex_lock(&inode->lock);
+	if (!inode->openers)
+		inode->openers = calloc(1, sizeof(*inode->openers));
+	if (!inode->openers)
+		r = ERR_NOMEM;
+	for (int writing = 0; writing < 2 && r == 0; writing++) {
+		if (mode == (writing ? O_RDONLY : O_WRONLY))
+			continue;
+		inode->openers->cred[writing] = *cred;
+		inode->openers->known[writing] = true;
+	}
+	pthread_mutex_unlock(&inode->lock);
+	return r;
+}
+
+void inodes_cred(struct inodes *t, struct session *s, uint64_t number, bool writing,
+		 struct wire_cred *ret)
+{
+	struct inode *inode = NULL;
+	struct cairn_cred cred;
+	bool known = false;
+
+	if (session_is_checked(s)) {
+		pthread_mutex_lock(&t->lock);
+		HASH_FIND(hh, t->by_number, &number, sizeof(number), inode);
+		if (inode) {
+			pthread_mutex_lock(&inode->lock);
+			known = inode->openers && inode->openers->known[writing];
+			if (known)
+				cred = inode->openers->cred[writing];
+			pthread_mutex_unlock(&inode->lock);
+		}
+		pthread_mutex_unlock(&t->lock);
+	}
+	session_cred(s, known ? &cred : NULL, ret);
 }
 
 bool inodes_any_open(struct inodes *t)

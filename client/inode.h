@@ -34,7 +34,9 @@
 #include <stdatomic.h>
 #include <uthash.h>
 
+#include "client/cairn.h"
 #include "client/location.h"
+#include "client/session.h"
 
 enum {
 	INODE_LOCATIONS_MAX = 1024, /* cached for each inode; the oldest goes */
@@ -74,6 +76,7 @@ struct inode {
 	unsigned losses;   /* of bytes that were written: found by syncs, or failures of flushes */
 	int loss_code;	   /* of the latest */
 	bool loss_seen;	   /* it was told to somebody, or there is none */
+	struct opener *openers; /* NULL: as the process itself */
 };
 
 struct inodes {
@@ -97,6 +100,13 @@ struct inode *inode_open(struct inodes *t, uint64_t number, uint8_t chunk_bits, 
 /* The inode with one reference more if it is open here, else NULL. */
 struct inode *inode_find(struct inodes *t, uint64_t number);
 bool inodes_any_open(struct inodes *t);
+/* Where the master checks who reads and writes (session_is_checked), that is whoever opened the file for
+ * it last, also for what others do by descriptors of the same file: each of them was permitted to. NULL:
+ * the process itself. 0 or ERR_NOMEM. */
+int inode_opened_by(struct inode *inode, const struct cairn_cred *cred, int flags);
+/* That, for a request. */
+void inodes_cred(struct inodes *t, struct session *s, uint64_t number, bool writing,
+		 struct wire_cred *ret);
 /* One reference less. True: it was the last one of a held inode: send RELEASE for it. */
 bool inode_close(struct inodes *t, struct inode *inode);
 /* gone: it has no name left, for sure; else what is dirty is remembered beyond the last close. */

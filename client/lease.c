@@ -196,6 +196,7 @@ static int write_ask(struct lease *l, uint64_t inode, bool buffer, uint8_t *ret_
 	struct wire_attr_reply rep;
 	int r;
 
+	inodes_cred(l->inodes, l->session, inode, true, &req.cred);
 	for (bool renewed = false;; renewed = true) {
 		req.session = session_id(l->session);
 		r = master_call_leased(l->master, OP_LEASE_WRITE, &req, &rep, &fields, deadline_ms,

@@ -58,7 +58,7 @@ int cairn_readdir(struct cairn *fs, const struct cairn_cred *cred, uint64_t inod
 	bool any = false;
 	int r;
 
-	client_cred(cred, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	do {
 		req.cookie = cookie;
 		r = master_call(&fs->master, OP_READDIR, &req, &rep, &fields, client_deadline(fs),
@@ -152,7 +152,7 @@ static int list_fetch(struct cairn *fs, const struct cairn_cred *cred, uint64_t 
 
 	buf_clear(entries);
 	l.req.session = lease_reader(&fs->lease);
-	client_cred(cred, &l.req.cred);
+	session_cred(&fs->session, cred, &l.req.cred);
 	for (unsigned pages = 1;; pages++) {
 		size_t before = entries->len;
 		r = master_call_leased(&fs->master, OP_READDIR, &l.req, &rep, &fields,

@@ -34,7 +34,7 @@ static int locate_ask(struct cairn *fs, uint64_t inode, uint64_t first, uint32_t
 				  .session = reader};
 	int r;
 
-	client_cred(NULL, &req.cred);
+	inodes_cred(&fs->inodes, &fs->session, inode, false, &req.cred);
 	do {
 		r = master_call_leased(&fs->master, OP_LOCATE, &req, ret, fields, deadline_ms,
 				       NULL, ret_leased, err);
@@ -159,7 +159,7 @@ int locate_for_write(struct cairn *fs, struct inode *inode, uint64_t index,
 
 	if (inode_location_get(inode, index, ret, ret_since))
 		return 0;
-	client_cred(NULL, &req.cred);
+	inodes_cred(&fs->inodes, &fs->session, inode->number, true, &req.cred);
 	r = session_mutate(&fs->session, OP_CHUNK_FOR_WRITE, &req, &req.id, &rep, &fields,
 			   deadline_ms, err);
 	if (r < 0)

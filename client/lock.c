@@ -137,6 +137,7 @@ int lock_attempt(struct cairn *fs, uint64_t inode, const struct cairn_lock *lock
 		return err_set(err, r, "out of memory");
 	if (lock->type == CAIRN_UNLOCK && uses == 0 && lock->kind != LOCK_APPEND)
 		return 0; /* nothing can be held */
+	inodes_cred(&fs->inodes, &fs->session, inode, lock->type == CAIRN_LOCK_EXCLUSIVE, &req.cred);
 	r = session_mutate(&fs->session, OP_LOCK, &req, &req.id, &rep, &fields,
 			   client_deadline(fs), err);
 	if (r < 0)

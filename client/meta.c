@@ -67,24 +67,26 @@ static bool change_end_attr(struct cairn *fs, struct change *ch, int r,
 
 /* ---- codes of err.h ---- */
 
-/* As the master has it, or had it when it was asked. */
-static int getattr_plain(struct cairn *fs, uint64_t inode, struct wire_attr *ret, bool *ret_held,
-			 int64_t deadline_ms, struct err *err)
+/* As the master has it, or had it when it was asked. access: what must be permitted to cred (of ACCESS_;
+ * only the master knows that). */
+static int getattr_plain(struct cairn *fs, const struct cairn_cred *cred, uint8_t access,
+			 uint64_t inode, struct wire_attr *ret, bool *ret_held, int64_t deadline_ms,
+			 struct err *err)
 {
 	FIELDS;
 	struct cache *cache = &fs->lease.cache;
-	struct wire_inode_ref req = {.inode = inode};
+	struct wire_inode_ref req = {.inode = inode, .access = access};
 	struct wire_attr_reply rep;
 	uint64_t ticket;
 	uint8_t leased;
 	int r;
 
-	*ret_held = cache_get_attr(cache, inode, ret);
+	*ret_held = !access && cache_get_attr(cache, inode, ret);
 	if (*ret_held)
 		return 0;
 	ticket = cache_ticket(cache);
 	req.session = lease_reader(&fs->lease);
-	client_cred(NULL, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	r = ask_leased(fs, OP_GETATTR, &req, &rep, &fields, deadline_ms, &leased, err);
 	if (r < 0)
 		return r;
@@ -96,17 +98,24 @@ static int getattr_plain(struct cairn *fs, uint64_t inode, struct wire_attr *ret
 
 /* With what is held back. If that was flushed while the master was asked, its answer may be from before
  * that: it is asked again. */
-int meta_getattr_held(struct cairn *fs, uint64_t inode, struct wire_attr *ret, bool *ret_held,
-		      int64_t deadline_ms, struct err *err)
+static int getattr_full(struct cairn *fs, const struct cairn_cred *cred, uint8_t access,
+			uint64_t inode, struct wire_attr *ret, bool *ret_held, int64_t deadline_ms,
+			struct err *err)
 {
 	bool before;
 	int r;
 
 	do {
 		before = writeback_has(&fs->writeback, inode);
-		r = getattr_plain(fs, inode, ret, ret_held, deadline_ms, err);
+		r = getattr_plain(fs, cred, access, inode, ret, ret_held, deadline_ms, err);
 	} while (r == 0 && !writeback_attr(&fs->writeback, ret) && before);
 	return r;
+}
+
+int meta_getattr_held(struct cairn *fs, uint64_t inode, struct wire_attr *ret, bool *ret_held,
+		      int64_t deadline_ms, struct err *err)
+{
+	return getattr_full(fs, NULL, 0, inode, ret, ret_held, deadline_ms, err);
 }
 
 int meta_getattr(struct cairn *fs, uint64_t inode, struct wire_attr *ret, int64_t deadline_ms,
@@ -114,6 +123,20 @@ int meta_getattr(struct cairn *fs, uint64_t inode, struct wire_attr *ret, int64_
 {
 	bool held;
 	return meta_getattr_held(fs, inode, ret, &held, deadline_ms, err);
+}
+
+int meta_getattr_to_open(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode, int flags,
+			 struct wire_attr *ret, struct err *err)
+{
+	int mode = flags & O_ACCMODE;
+	uint8_t access = 0;
+	bool held;
+
+	if (session_is_checked(&fs->session)) {
+		access |= mode != O_WRONLY ? ACCESS_READ : 0;
+		access |= mode != O_RDONLY || (flags & O_TRUNC) ? ACCESS_WRITE : 0;
+	}
+	return getattr_full(fs, cred, access, inode, ret, &held, client_deadline(fs), err);
 }
 
 /* 1: the cache knows; 0: ask; ERR_NOENT: it knows that there is none. */
@@ -161,7 +184,7 @@ static int lookup_plain(struct cairn *fs, const struct cairn_cred *cred, uint64_
 		return r < 0 ? r : 0;
 	ticket = cache_ticket(cache);
 	req.session = lease_reader(&fs->lease);
-	client_cred(cred, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	r = ask_leased(fs, OP_LOOKUP, &req, &rep, &fields, client_deadline(fs), &leased, err);
 	if ((r == 0 || r == ERR_NOENT) && (leased & WIRE_LEASED_PARENT) && !is_dots(name))
 		held->name = cache_put_name(cache, ticket, parent, name, r ? 0 : rep.attr.inode);
@@ -236,7 +259,7 @@ static int setattr_plain(struct cairn *fs, const struct cairn_cred *cred, uint64
 	struct change ch;
 	int r;
 
-	client_cred(cred, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	edit_begin(&ch.edit, &fs->lease.cache);
 	edit_inode(&ch.edit, inode, CACHED_ATTR | CACHED_XATTRS |
 				    (mask & CAIRN_SET_SIZE ? CACHED_DATA : 0));
@@ -309,7 +332,7 @@ int meta_make(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
 	uint64_t ticket;
 	int r;
 
-	client_cred(cred, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	edit_begin(&ch.edit, cache);
 	if (!(flags & MAKE_TMPFILE))
 		edit_name(&ch.edit, parent, name, false);
@@ -352,7 +375,7 @@ int meta_link(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode, u
 	uint64_t ticket;
 	int r;
 
-	client_cred(cred, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	edit_begin(&ch.edit, &fs->lease.cache);
 	edit_name(&ch.edit, parent, name, false);
 	edit_inode(&ch.edit, inode, CACHED_ATTR);
@@ -414,7 +437,7 @@ int meta_unlink(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent
 	struct change ch;
 	int r;
 
-	client_cred(cred, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	if (open)
 		req.hold = open->number;
 	edit_begin(&ch.edit, &fs->lease.cache);
@@ -461,7 +484,7 @@ int meta_rename(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent
 	struct change ch;
 	int r;
 
-	client_cred(cred, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	if (open)
 		req.hold = open->number;
 	settle_replacement(fs, parent, name, new_parent, new_name);
@@ -512,7 +535,7 @@ ssize_t meta_readlink(struct cairn *fs, uint64_t inode, char *buf, size_t bytes,
 	} else {
 		ticket = cache_ticket(cache);
 		req.session = lease_reader(&fs->lease);
-		client_cred(NULL, &req.cred);
+		session_cred(&fs->session, NULL, &req.cred);
 		r = ask_leased(fs, OP_READLINK, &req, &rep, &fields, client_deadline(fs), &leased,
 			       err);
 		if (r == 0 && (leased & WIRE_LEASED_INODE))
@@ -649,7 +672,7 @@ int cairn_statfs_at(struct cairn *fs, uint64_t inode, struct cairn_statfs *ret)
 	struct wire_statfs_reply rep;
 	int r;
 
-	client_cred(NULL, &req.cred);
+	session_cred(&fs->session, NULL, &req.cred);
 	r = ask(fs, OP_STATFS, &req, &rep, &fields, &err);
 	if (r == 0)
 		*ret = (struct cairn_statfs){rep.total_bytes, rep.free_bytes, rep.inodes,
@@ -713,21 +736,21 @@ static ssize_t xattr_read(struct cairn *fs, uint64_t inode, uint16_t op, const v
 	return result(r < 0 ? r : value_copy(rep.value, buf, bytes, err), err);
 }
 
-ssize_t cairn_getxattr_inode(struct cairn *fs, uint64_t inode, const char *name, void *buf,
-			     size_t bytes)
+ssize_t cairn_getxattr_inode(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode,
+			     const char *name, void *buf, size_t bytes)
 {
 	FIELDS;
 	struct err err = {0};
 	struct wire_xattr_get req = {.inode = inode, .name = slice_str(name)};
 
-	client_cred(NULL, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	req.session = lease_reader(&fs->lease);
 	return xattr_read(fs, inode, OP_XATTR_GET, &req, req.name, &fields, buf, bytes, &err);
 }
 
 bool meta_has_capability(struct cairn *fs, uint64_t inode)
 {
-	return cairn_getxattr_inode(fs, inode, "security.capability", NULL, 0) != -ENODATA;
+	return cairn_getxattr_inode(fs, NULL, inode, "security.capability", NULL, 0) != -ENODATA;
 }
 
 ssize_t cairn_listxattr_inode(struct cairn *fs, uint64_t inode, char *buf, size_t bytes)
@@ -736,7 +759,7 @@ ssize_t cairn_listxattr_inode(struct cairn *fs, uint64_t inode, char *buf, size_
 	struct err err = {0};
 	struct wire_inode_ref req = {.inode = inode};
 
-	client_cred(NULL, &req.cred);
+	session_cred(&fs->session, NULL, &req.cred);
 	req.session = lease_reader(&fs->lease);
 	return xattr_read(fs, inode, OP_XATTR_LIST, &req, SLICE_LIT(""), &fields, buf, bytes, &err);
 }
@@ -752,7 +775,7 @@ static int xattr_set(struct cairn *fs, const struct cairn_cred *cred, uint64_t i
 	struct change ch;
 	int r;
 
-	client_cred(cred, &req.cred);
+	session_cred(&fs->session, cred, &req.cred);
 	/* A write takes capabilities away: one of before must not come after. */
 	r = writeback_settle(&fs->writeback, inode, client_deadline(fs));
 	if (r < 0)

@@ -16,7 +16,7 @@ struct place {
 
 static int place_find(struct cairn *fs, const char *path, struct place *ret, struct err *err)
 {
-	return walk_parent(fs, CAIRN_ROOT, path, &ret->parent, ret->name, &ret->slash, err);
+	return walk_parent(fs, session_root(&fs->session), path, &ret->parent, ret->name, &ret->slash, err);
 }
 
 /* For a name that is to be made: "/", "." and ".." are there already. */
@@ -52,7 +52,7 @@ int cairn_resolve(struct cairn *fs, const char *path, bool follow, struct cairn_
 {
 	struct err err = {0};
 	struct wire_attr attr;
-	int r = walk_to(fs, CAIRN_ROOT, path, follow, &attr, &err);
+	int r = walk_to(fs, session_root(&fs->session), path, follow, &attr, &err);
 
 	if (r == 0)
 		client_attr(&attr, ret);
@@ -63,7 +63,7 @@ int cairn_resolve_parent(struct cairn *fs, const char *path, uint64_t *ret_paren
 {
 	struct err err = {0};
 	bool slash;
-	return (int)result(walk_parent(fs, CAIRN_ROOT, path, ret_parent, ret_name, &slash, &err),
+	return (int)result(walk_parent(fs, session_root(&fs->session), path, ret_parent, ret_name, &slash, &err),
 			   &err);
 }
 
@@ -73,7 +73,7 @@ static int open_existing(struct cairn *fs, const char *path, int flags, struct c
 			 struct err *err)
 {
 	struct wire_attr attr;
-	int r = walk_to(fs, CAIRN_ROOT, path, !(flags & O_NOFOLLOW), &attr, err);
+	int r = walk_to(fs, session_root(&fs->session), path, !(flags & O_NOFOLLOW), &attr, err);
 
 	return r < 0 ? r : handle_open(fs, NULL, attr.inode, flags, ret, err);
 }
@@ -83,7 +83,7 @@ static int open_create(struct cairn *fs, const char *path, int flags, mode_t mod
 		       struct cairn_file **ret, struct err *err)
 {
 	char target[SYMLINK_BYTES_MAX + 1];
-	uint64_t start = CAIRN_ROOT;
+	uint64_t start = session_root(&fs->session);
 
 	for (int links = 0; links <= WALK_LINKS_MAX; links++) {
 		struct held held;
@@ -148,7 +148,7 @@ static int path_setattr(struct cairn *fs, const char *path, unsigned mask,
 {
 	struct err err = {0};
 	struct wire_attr attr;
-	int r = walk_to(fs, CAIRN_ROOT, path, true, &attr, &err);
+	int r = walk_to(fs, session_root(&fs->session), path, true, &attr, &err);
 
 	if (r == 0)
 		r = meta_setattr(fs, NULL, attr.inode, mask, set, &attr, &err);
@@ -158,7 +158,15 @@ static int path_setattr(struct cairn *fs, const char *path, unsigned mask,
 int cairn_truncate(struct cairn *fs, const char *path, uint64_t size)
 {
 	struct cairn_attr set = {.size = size};
-	return path_setattr(fs, path, CAIRN_SET_SIZE, &set);
+	struct err err = {0};
+	struct wire_attr attr;
+	int r = walk_to(fs, session_root(&fs->session), path, true, &attr, &err);
+
+	if (r == 0)
+		r = meta_getattr_to_open(fs, NULL, attr.inode, O_WRONLY, &attr, &err);
+	if (r == 0)
+		r = meta_setattr(fs, NULL, attr.inode, CAIRN_SET_SIZE, &set, &attr, &err);
+	return (int)result(r, &err);
 }
 
 int cairn_chmod(struct cairn *fs, const char *path, mode_t mode)
@@ -280,7 +288,7 @@ int cairn_link(struct cairn *fs, const char *from, const char *to)
 	struct err err = {0};
 	struct wire_attr attr;
 	struct place p;
-	int r = walk_to(fs, CAIRN_ROOT, from, false, &attr, &err);
+	int r = walk_to(fs, session_root(&fs->session), from, false, &attr, &err);
 
 	if (r == 0)
 		r = place_find_new(fs, to, false, &p, &err);
@@ -293,7 +301,7 @@ ssize_t cairn_readlink(struct cairn *fs, const char *path, char *buf, size_t byt
 {
 	struct err err = {0};
 	struct wire_attr attr;
-	ssize_t r = walk_to(fs, CAIRN_ROOT, path, false, &attr, &err);
+	ssize_t r = walk_to(fs, session_root(&fs->session), path, false, &attr, &err);
 
 	if (r == 0 && !S_ISLNK(attr.mode))
 		r = err_set(&err, ERR_INVAL, "%s: not a symbolic link", path);

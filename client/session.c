@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <sys/random.h>
+#include <unistd.h>
 
+#include "client/cairn.h"
 #include "client/wait.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -14,6 +16,38 @@ enum {
 	/* Limit of one ping, and of saying goodbye: cairn_disconnect may wait for both. */
 	SESSION_PING_LIMIT_MS = 2000,
 };
+
+/* ---- who asks ---- */
+
+static void cred_of_process(struct wire_cred *ret)
+{
+	gid_t groups[GROUPS_MAX];
+	int n = getgroups(GROUPS_MAX, groups);
+
+	*ret = (struct wire_cred){.uid = geteuid(), .gid = getegid()};
+	/* A process in more groups than a message can tell of: it acts with none of them. */
+	for (int i = 0; i < n; i++)
+		ret->groups[ret->n_groups++] = groups[i];
+}
+
+static void cred_given(const struct cairn_cred *cred, struct wire_cred *ret)
+{
+	*ret = (struct wire_cred){.uid = cred->uid, .gid = cred->gid, .umask = cred->umask};
+	ret->n_groups = (uint16_t)(cred->n_groups < GROUPS_MAX ? cred->n_groups : GROUPS_MAX);
+	for (unsigned i = 0; i < ret->n_groups; i++)
+		ret->groups[i] = cred->groups[i];
+}
+
+void session_cred(const struct session *s, const struct cairn_cred *cred, struct wire_cred *ret)
+{
+	if (cred)
+		cred_given(cred, ret);
+	else
+		cred_of_process(ret);
+	ret->flags = s->kernel_checks ? CRED_KERNEL : 0;
+}
+
+/* ---- the session ---- */
 
 static int session_nonce(uint64_t *ret, struct err *err)
 {
@@ -50,7 +84,8 @@ static void session_install(struct session *s, const struct wire_session *m)
 {
 	s->id = m->session;
 	s->ttl_ms = m->ttl_ms;
-	s->root = m->root;
+	s->root = m->root ? m->root : CAIRN_ROOT;
+	s->checked = m->checked || !s->kernel_checks;
 	opids_init(&s->ops);
 }
 
@@ -140,8 +175,8 @@ static void session_release(struct session *s)
 	pthread_mutex_destroy(&s->lock);
 }
 
-int session_open(struct session *s, struct master *master, bool cached, int64_t deadline_ms,
-		 struct err *err)
+int session_open(struct session *s, struct master *master, bool cached, bool kernel_checks,
+		 int64_t deadline_ms, struct err *err)
 {
 	struct wire_session opened;
 	int r;
@@ -149,6 +184,7 @@ int session_open(struct session *s, struct master *master, bool cached, int64_t 
 	memset(s, 0, sizeof(*s));
 	s->master = master;
 	s->cached = cached;
+	s->kernel_checks = kernel_checks;
 	r = wait_cond_init(&s->changed);
 	if (r < 0)
 		return err_set(err, r, "out of memory");
@@ -210,6 +246,26 @@ uint32_t session_ttl_ms(struct session *s)
 	ttl = s->ttl_ms;
 	pthread_mutex_unlock(&s->lock);
 	return ttl;
+}
+
+uint64_t session_root(struct session *s)
+{
+	uint64_t root;
+
+	pthread_mutex_lock(&s->lock);
+	root = s->root;
+	pthread_mutex_unlock(&s->lock);
+	return root;
+}
+
+bool session_is_checked(struct session *s)
+{
+	bool checked;
+
+	pthread_mutex_lock(&s->lock);
+	checked = s->checked;
+	pthread_mutex_unlock(&s->lock);
+	return checked;
 }
 
 uint64_t session_number_writes(struct session *s, unsigned n, uint64_t *ret_session)

@@ -14,6 +14,7 @@
 struct session {
 	struct master *master; /* not owned */
 	bool cached; /* it wants leases: client/lease.h */
+	bool kernel_checks; /* a kernel has checked who may */
 	pthread_t keeper;
 	bool keeper_runs;
 	pthread_mutex_t lock; /* protects what follows */
@@ -21,21 +22,30 @@ struct session {
 	uint64_t id;
 	uint32_t ttl_ms;
 	uint64_t root;
+	bool checked;
 	struct opids ops;
 	uint64_t writes; /* numbered so far */
 	bool renewing;
 	bool stop;
 };
 
-/* Opens the session and starts the keep-alive thread. cached: it will attach a link for leases. On
- * failure s is released. */
-int session_open(struct session *s, struct master *master, bool cached, int64_t deadline_ms,
-		 struct err *err);
+/* Opens the session and starts the keep-alive thread. cached: it will attach a link for leases.
+ * kernel_checks: see cairn_options. On failure s is released. */
+int session_open(struct session *s, struct master *master, bool cached, bool kernel_checks,
+		 int64_t deadline_ms, struct err *err);
 /* Stops the thread and tells the master. No mutation may be in progress. */
 void session_close(struct session *s);
 
+/* Who asks, for a request: cred, or the process's own for NULL. */
+struct cairn_cred;
+void session_cred(const struct session *s, const struct cairn_cred *cred, struct wire_cred *ret);
+
 /* The present id: it changes when the session has to be opened anew. */
 uint64_t session_id(struct session *s);
+/* The directory that is its `/`. */
+uint64_t session_root(struct session *s);
+/* Whether the master checks who may, whatever a kernel has checked. */
+bool session_is_checked(struct session *s);
 /* How long the master keeps a session that it does not hear of. */
 uint32_t session_ttl_ms(struct session *s);
 /* Replaces session `old`, of which ERR_STALE was said. 0: there is another one now. ERR_STALE:

@@ -56,7 +56,7 @@ static int walk_begin(struct walk *w, struct cairn *fs, uint64_t start, const ch
 		return err_set(err, ERR_NAMETOOLONG, "the path is longer than %d bytes",
 			       WALK_PATH_MAX - 1);
 	if (path[0] == '/')
-		w->at = CAIRN_ROOT;
+		w->at = session_root(&fs->session);
 	strcpy(w->path, path);
 	return 0;
 }
@@ -96,7 +96,7 @@ static int walk_follow(struct walk *w, uint64_t link, struct err *err)
 		return err_set(err, ERR_NAMETOOLONG, "symbolic links make the path too long");
 	w->rest = w->path;
 	if (target[0] == '/') {
-		w->at = CAIRN_ROOT;
+		w->at = session_root(&w->fs->session);
 		w->known = false;
 	}
 	return 0;
@@ -117,8 +117,9 @@ static int walk_one(struct walk *w, const struct walk_step *step, bool follow, s
 		return err_set(err, ERR_NAMETOOLONG, "a name of %u bytes", step->name.len);
 	if (is_dots(step->name)) {
 		r = walk_is_dir(w, err);
-		if (r == 0 && step->name.len == 2) {
-			w->at = w->attr.parent ? w->attr.parent : CAIRN_ROOT;
+		/* The root's own is the root, also where it is a directory of a larger whole. */
+		if (r == 0 && step->name.len == 2 && w->at != session_root(&w->fs->session)) {
+			w->at = w->attr.parent;
 			w->known = false;
 		}
 		return r;

@@ -22,7 +22,7 @@ int walk_splice(char ret[3 * WALK_PATH_MAX], const char *target, const char *res
 
 /* ---- walking ---- */
 
-/* From directory `start` (CAIRN_ROOT, or where a relative link points from). follow: also when
+/* From directory `start` (the root, or where a relative link points from). follow: also when
  * the last component is a symbolic link; a trailing slash follows it always and wants a
  * directory. */
 int walk_to(struct cairn *fs, uint64_t start, const char *path, bool follow,

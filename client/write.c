@@ -123,7 +123,7 @@ static int op_tell(struct write_op *op, struct wire_attr *ret, struct err *err)
 		req.versions[req.n_versions++] = op->used[i].version;
 	}
 	op_runs(op, &req);
-	client_cred(NULL, &req.cred);
+	inodes_cred(&op->fs->inodes, &op->fs->session, op->inode->number, true, &req.cred);
 	FAULT_POINT(CLIENT_WRITE_DONE, "");
 	r = session_mutate_leased(&op->fs->session, OP_WROTE, &req, &req.id, &rep, &fields,
 				  op->deadline_ms, &op->leased, &unsure, err);

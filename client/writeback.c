@@ -162,7 +162,7 @@ static int flush_may(struct writeback *w, struct writeback_buf *b, struct flush 
 
 	if (epoch == b->epoch)
 		return 0;
-	client_cred(NULL, &req.cred);
+	session_cred(&w->fs->session, NULL, &req.cred);
 	r = master_call(&w->fs->master, OP_GETATTR, &req, &rep, &fields, client_deadline(w->fs), NULL,
 			err);
 	if (r < 0)

@@ -180,10 +180,6 @@ static int check_who(struct tls_conn *c, X509 *cert, struct err *err)
 
 	if (r == 0 && !tls_same_cluster(c->tls, &c->peer))
 		r = err_set(err, ERR_AUTH, "it is of cluster %s", c->peer.cluster);
-	/* Fail closed: nothing enforces them yet. */
-	if (r == 0 && c->peer.export[0])
-		r = err_set(err, ERR_AUTH, "it is limited to export %s: exports are not supported",
-			    c->peer.export);
 	return r;
 }
 

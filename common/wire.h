@@ -130,13 +130,18 @@ enum {
 
 /* ---- nested records ---- */
 
-/* Who did it: checked by the kernel for mounts; recorded as owner of what is made. groups: only with
- * XATTR_SET of an access control list. */
+/* Who asks: owner of what is made, and who must be permitted (master/access.h). KERNEL, said by the
+ * client: a kernel has checked that already; then groups come only with XATTR_SET of an access control
+ * list. CHECK and `within` are the leader's word, in commands: apply is to check; every inode that is
+ * named must be counted in that quota, which is an export's (0: anywhere). */
 #define WIRE_CRED(F, S, A, V) \
 	F(u32, uid)           \
 	F(u32, gid)           \
 	F(u32, umask)         \
-	A(u32, groups, GROUPS_MAX)
+	A(u32, groups, GROUPS_MAX) \
+	F(u8, flags)          \
+	F(u32, within)
+enum { CRED_KERNEL = 1, CRED_CHECK = 2 };
 
 /* Names a mutation for exactly-once: see (2) above. seq counts from 1. */
 #define WIRE_OPID(F, S, A, V) \
@@ -337,6 +342,10 @@ uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags);
 	R(wire_quotas, WIRE_QUOTAS)                  \
 	R(wire_quotas_reply, WIRE_QUOTAS_REPLY)      \
 	R(wire_quota, WIRE_QUOTA)                    \
+	R(wire_export_set, WIRE_EXPORT_SET)          \
+	R(wire_exports, WIRE_EXPORTS)                \
+	R(wire_exports_reply, WIRE_EXPORTS_REPLY)    \
+	R(wire_export, WIRE_EXPORT)                  \
 	R(wire_fsck, WIRE_FSCK)                      \
 	R(wire_fsck_row, WIRE_FSCK_ROW)              \
 	R(wire_fsck_reply, WIRE_FSCK_REPLY)          \
@@ -418,6 +427,8 @@ uint64_t wire_have_digest(uint64_t id, uint32_t version, uint8_t flags);
 	M(0x0136, QUOTA_SET, wire_quota_set, wire_empty)                          \
 	M(0x0137, QUOTA_COUNT, wire_quota_count, wire_empty)                      \
 	M(0x0138, QUOTAS, wire_quotas, wire_quotas_reply)                         \
+	M(0x0139, EXPORT_SET, wire_export_set, wire_empty)                        \
+	M(0x013a, EXPORTS, wire_exports, wire_exports_reply)                      \
 	M(0x0140, LEASE_ATTACH, wire_lease_attach, wire_lease_attached)           \
 	M(0x0141, LEASE_PING, wire_lease_ping, wire_lease_pong)                   \
 	M(0x0142, LEASE_WRITE, wire_lease_write, wire_attr_reply)                 \

@@ -71,6 +71,35 @@ enum { QUOTA_COUNT_MAX = 256 };
 	F(u64, inodes_max)     \
 	F(u64, bytes)          \
 	F(u64, inodes)
+/* Makes, changes or (REMOVE) removes an export: the directory that certificates for `name` see as all
+ * there is. It must have a quota, by which is known what lies in it. uid, gid: who root is (ROOT_SQUASH),
+ * or everybody (ALL_SQUASH). sessions_max at once and rate_max requests a second, of all its clients
+ * together; 0: no limit. */
+#define WIRE_EXPORT_SET(F, S, A, V) \
+	F(str, name)                \
+	F(u64, inode)               \
+	F(u8, flags)                \
+	F(u32, uid)                 \
+	F(u32, gid)                 \
+	F(u32, sessions_max)        \
+	F(u32, rate_max)
+enum { EXPORT_READ_ONLY = 1, EXPORT_ROOT_SQUASH = 2, EXPORT_ALL_SQUASH = 4, EXPORT_REMOVE = 128 };
+/* From name `from` on. rows: wire_export records, each after a u32 length. next: where the next page
+ * begins, empty at the end. */
+#define WIRE_EXPORTS(F, S, A, V) F(str, from)
+#define WIRE_EXPORTS_REPLY(F, S, A, V) \
+	F(blob, rows)                  \
+	F(str, next)
+#define WIRE_EXPORT(F, S, A, V) \
+	F(str, name)            \
+	F(u64, inode)           \
+	F(str, path) /* empty: the directory is gone */ \
+	F(u8, flags)            \
+	F(u32, uid)             \
+	F(u32, gid)             \
+	F(u32, sessions_max)    \
+	F(u32, rate_max)        \
+	F(u32, sessions)
 /* A page of the chunks that are not as they should be, beginning with chunk `from`. */
 #define WIRE_FSCK(F, S, A, V) \
 	F(u64, from)          \

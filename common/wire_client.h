@@ -7,18 +7,24 @@
 	F(str, name)                  \
 	F(u64, nonce) /* a retry of the opening finds the first session by it */ \
 	F(u8, cached) /* it will attach a link and wants leases */
+/* root: the directory that is the client's `/`. checked: what a kernel has checked is checked again, so
+ * that requests must tell the groups of whoever asks. */
 #define WIRE_SESSION(F, S, A, V) \
 	F(u64, session)          \
 	F(u32, ttl_ms)           \
 	F(u64, root)             \
-	F(blob, cluster)
+	F(blob, cluster)         \
+	F(u8, checked)
 #define WIRE_SESSION_REF(F, S, A, V) F(u64, session)
 
-/* session, here and in other reads: who wants a lease with the answer; 0: nobody. */
+/* session, here and in other reads: who wants a lease with the answer; 0: nobody. access: with
+ * GETATTR, ERR_ACCES unless that is permitted too: of ACCESS_. */
 #define WIRE_INODE_REF(F, S, A, V) \
 	S(wire_cred, cred)         \
 	F(u64, inode)              \
-	F(u64, session)
+	F(u64, session)            \
+	F(u8, access)
+enum { ACCESS_EXEC = 1, ACCESS_WRITE = 2, ACCESS_READ = 4 };
 #define WIRE_NAME_REF(F, S, A, V) \
 	S(wire_cred, cred)        \
 	F(u64, parent)            \
@@ -254,7 +260,8 @@ enum { LEASE_OPENED = 1, LEASE_WRITES = 2, LEASE_BUFFERS = 4 };
 #define WIRE_LEASE_WRITE(F, S, A, V) \
 	F(u64, session)              \
 	F(u64, inode)                \
-	F(u8, buffer)
+	F(u8, buffer)                \
+	S(wire_cred, cred)
 /* O, for an open(2) that R does not cover. A file without a name can be opened for a while after
  * it lost its last one, and is then held until RELEASE; ERR_STALE afterwards. */
 #define WIRE_LEASE_OPEN(F, S, A, V) \
@@ -287,7 +294,8 @@ enum { RECALLED_OPEN = 1, RECALLED_WRITING = 2, RECALLED_FLUSHING = 4 };
 	F(u8, type)           \
 	F(u64, start)         \
 	F(u64, end)           \
-	F(u32, pid)
+	F(u32, pid)           \
+	S(wire_cred, cred)
 enum { LOCK_RANGE = 1, LOCK_WHOLE = 2, LOCK_APPEND = 3 };
 enum { LOCK_FREE = 0, LOCK_SHARED = 1, LOCK_EXCLUSIVE = 2 };
 #define WIRE_LOCK_REPLY(F, S, A, V) \

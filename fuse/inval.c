@@ -59,6 +59,7 @@ struct bucket {
 
 struct inval {
 	bool caching;
+	_Atomic uint64_t root; /* the kernel calls it FUSE_ROOT_ID; set before requests come */
 	atomic_bool epochs; /* the kernel has them */
 	atomic_ullong now;
 	atomic_ulong n_recalls, n_epochs; /* for the log */
@@ -83,7 +84,7 @@ static struct node *node_find(struct bucket *b, uint64_t inode)
 	return n;
 }
 
-static struct node *node_make(struct bucket *b, uint64_t inode)
+static struct node *node_make(const struct inval *v, struct bucket *b, uint64_t inode)
 {
 	struct node *n = node_find(b, inode);
 
@@ -93,7 +94,7 @@ static struct node *node_make(struct bucket *b, uint64_t inode)
 	if (!n)
 		return NULL; /* no time-outs for it */
 	n->inode = inode;
-	n->confirmed = inode == CAIRN_ROOT;
+	n->confirmed = inode == v->root;
 	HASH_ADD(hh, b->nodes, inode, sizeof(n->inode), n);
 	return n;
 }
@@ -176,6 +177,11 @@ static void session_put(struct inval *v)
 
 /* ---- telling the kernel ---- */
 
+static uint64_t kernel_id(const struct inval *v, uint64_t inode)
+{
+	return inode == v->root ? FUSE_ROOT_ID : inode;
+}
+
 /* False: this kernel has no epochs. */
 static bool epoch_move(struct fuse_session *session)
 {
@@ -205,14 +211,15 @@ static void tell_attr(struct inval *v, uint64_t inode)
 	if (!session)
 		return;
 	if (!left_out(FAULT_FUSE_INVAL_ATTR))
-		fuse_lowlevel_notify_inval_inode(session, inode, -1, 0);
+		fuse_lowlevel_notify_inval_inode(session, kernel_id(v, inode), -1, 0);
 	session_put(v);
 }
 
-void inval_start(struct inval *v, struct fuse_session *session)
+void inval_start(struct inval *v, struct fuse_session *session, uint64_t root)
 {
 	bool epochs = v->caching && epoch_move(session);
 
+	v->root = root;
 	pthread_mutex_lock(&v->lock);
 	v->session = session;
 	pthread_mutex_unlock(&v->lock);
@@ -322,7 +329,7 @@ static void *settle_main(void *arg)
 	uint64_t before = atomic_load(&s.v->now);
 
 	free(arg);
-	fuse_lowlevel_notify_inval_entry(s.session, s.dir, name, sizeof(name) - 1);
+	fuse_lowlevel_notify_inval_entry(s.session, kernel_id(s.v, s.dir), name, sizeof(name) - 1);
 	settle_end(s.v, s.dir);
 	pages_taken(s.v, s.dir, before, false);
 	session_put(s.v);
@@ -555,7 +562,7 @@ int64_t inval_attr_begin(struct inval *v, uint64_t ticket, const struct cairn_at
 	int64_t ms = 0;
 
 	pthread_mutex_lock(&b->lock);
-	n = attr->inode == CAIRN_ROOT ? node_make(b, attr->inode) : node_find(b, attr->inode);
+	n = attr->inode == v->root ? node_make(v, b, attr->inode) : node_find(b, attr->inode);
 	if (n) {
 		n->confirmed = true;
 		if (lasting && (n->readers == 0 || is_settled(n)))
@@ -629,12 +636,12 @@ void inval_entry_begin(struct inval *v, uint64_t ticket, uint64_t parent,
 
 	*ret = (struct inval_entry){.parent = parent, .inode = attr->inode};
 	lock_two(dir, own);
-	p = parent == CAIRN_ROOT ? node_make(dir, parent) : node_find(dir, parent);
+	p = parent == v->root ? node_make(v, dir, parent) : node_find(dir, parent);
 	if (p && names_last(v, p)) {
 		ret->name_ms = timeout_ms(v, dir, ticket, attr->name_ms);
 		until(&p->names_until_ms, ret->name_ms);
 	}
-	n = own ? node_make(own, attr->inode) : NULL;
+	n = own ? node_make(v, own, attr->inode) : NULL;
 	if (!n)
 		return;
 	n->lookups++;
@@ -668,7 +675,7 @@ void inval_forget(struct inval *v, uint64_t inode, uint64_t n_lookups)
 	n = node_find(b, inode);
 	if (n)
 		n->lookups -= n_lookups < n->lookups ? n_lookups : n->lookups;
-	if (n && n->lookups == 0 && inode != CAIRN_ROOT)
+	if (n && n->lookups == 0 && inode != v->root)
 		node_free(b, n);
 	pthread_mutex_unlock(&b->lock);
 }
@@ -706,7 +713,7 @@ void inval_page_begin(struct inval *v, uint64_t parent, struct inval_page *ret)
 
 	*ret = (struct inval_page){.parent = parent};
 	lock_all(v);
-	p = parent == CAIRN_ROOT ? node_make(b, parent) : node_find(b, parent);
+	p = parent == v->root ? node_make(v, b, parent) : node_find(b, parent);
 	if (p && v->caching && limbo_add(p, stamp))
 		ret->stamp = stamp;
 }
@@ -736,7 +743,7 @@ bool inval_page_entry(struct inval *v, struct inval_page *page, const struct cai
 
 	*ret_name_ms = *ret_attr_ms = 0;
 	if (page_room(page))
-		n = node_make(own, attr->inode);
+		n = node_make(v, own, attr->inode);
 	if (!n)
 		return false;
 	n->lookups++;
@@ -780,7 +787,7 @@ bool inval_dir_opened(struct inval *v, uint64_t inode, uint64_t change)
 	bool keep = false;
 
 	pthread_mutex_lock(&b->lock);
-	n = inode == CAIRN_ROOT ? node_make(b, inode) : node_find(b, inode);
+	n = inode == v->root ? node_make(v, b, inode) : node_find(b, inode);
 	if (n) {
 		keep = v->caching && change && n->opened && n->change == change &&
 		       clock_ms() + LISTING_LASTS_MS < n->names_until_ms;

@@ -77,7 +77,7 @@ struct inval *inval_new(bool caching);
 /* After the session has ended and libcairn is disconnected. NULL is fine. */
 void inval_free(struct inval *v);
 /* When the session is mounted. */
-void inval_start(struct inval *v, struct fuse_session *session);
+void inval_start(struct inval *v, struct fuse_session *session, uint64_t root);
 /* Before the session is destroyed: the kernel is told nothing any more. */
 void inval_stop(struct inval *v, int64_t within_ms);
 

@@ -9,6 +9,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -32,6 +33,7 @@ struct worker {
 struct loop {
 	struct fuse_session *session;
 	struct mount *mount;
+	uint64_t root;
 	struct interrupts *interrupts;
 	unsigned max_threads;
 	const _Atomic int64_t *stop_ms;
@@ -74,6 +76,27 @@ static bool is_forget(const struct fuse_buf *buf)
 	return head.opcode == FUSE_FORGET || head.opcode == FUSE_BATCH_FORGET;
 }
 
+/* The kernel's name for the root is FUSE_ROOT_ID; ours is the inode that the session begins at. */
+static void root_by_its_name(struct worker *w)
+{
+	uint64_t root = w->loop->root, id;
+	uint8_t *p = w->buf.mem;
+	struct fuse_in_header head;
+
+	if (root == FUSE_ROOT_ID || w->buf.size < sizeof(head))
+		return;
+	memcpy(&head, p, sizeof(head));
+	if (head.nodeid == FUSE_ROOT_ID)
+		memcpy(p + offsetof(struct fuse_in_header, nodeid), &root, sizeof(root));
+	/* The one other place of a directory: fuse_rename_in and fuse_rename2_in begin with it. */
+	if ((head.opcode != FUSE_RENAME && head.opcode != FUSE_RENAME2) ||
+	    w->buf.size < sizeof(head) + sizeof(id))
+		return;
+	memcpy(&id, p + sizeof(head), sizeof(id));
+	if (id == FUSE_ROOT_ID)
+		memcpy(p + sizeof(head), &root, sizeof(root));
+}
+
 /* What the interrupts are to know of a request; it goes its way all the same. */
 static void note_request(struct worker *w)
 {
@@ -104,6 +127,7 @@ static void worker_serve(struct worker *w)
 		pthread_mutex_unlock(&l->lock);
 	}
 	note_request(w);
+	root_by_its_name(w);
 	if (!raw_process(l->session, l->mount, &w->buf))
 		fuse_session_process_buf(l->session, &w->buf);
 	interrupts_end(l->interrupts, &w->me);
@@ -205,8 +229,8 @@ static void workers_end(struct loop *l)
 int loop_run(struct fuse_session *session, struct mount *mount, unsigned max_threads,
 	     const _Atomic int64_t *stop_ms)
 {
-	struct loop l = {.session = session, .mount = mount, .max_threads = max_threads,
-			 .stop_ms = stop_ms};
+	struct loop l = {.session = session, .mount = mount, .root = cairn_root(mount->fs),
+			 .max_threads = max_threads, .stop_ms = stop_ms};
 	int r;
 
 	l.interrupts = interrupts_new();

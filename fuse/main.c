@@ -222,7 +222,7 @@ static int run_session(struct fuse_session *session, struct mount *mount,
 		fuse_session_unmount(session);
 		return 1;
 	}
-	inval_start(mount->inval, session);
+	inval_start(mount->inval, session, cairn_root(mount->fs));
 	log_info("mounted on %s", o->mountpoint);
 	r = serve(session, mount, o);
 	inval_stop(mount->inval, END_MS);
@@ -250,6 +250,7 @@ static int connect_cluster(const struct mount_options *o, const struct cluster *
 						      : cluster->readahead_bytes,
 		.cache = !o->no_lease, .watch = &watch,
 		.atime = o->read_only ? CAIRN_ATIME_NONE : o->atime,
+		.kernel_checks = true,
 	};
 	char reason[CONNECT_ERROR_BYTES] = "";
 

@@ -38,6 +38,20 @@ void ops_cred(fuse_req_t req, struct cairn_cred *ret)
 	ret->gid = ctx->gid;
 	ret->umask = ctx->umask; /* of requests that make something */
 	ret->n_groups = 0;
+	/* Costs a look into /proc. */
+	if (cairn_is_checked(ops_fs(req)))
+		ops_groups(req, ret);
+}
+
+void ops_groups(fuse_req_t req, struct cairn_cred *ret)
+{
+	gid_t groups[CAIRN_GROUPS_MAX];
+	/* In more groups than a message can tell of: those that are told count. */
+	int n = fuse_req_getgroups(req, CAIRN_GROUPS_MAX, groups);
+
+	ret->n_groups = 0;
+	for (int i = 0; i < n && i < CAIRN_GROUPS_MAX; i++)
+		ret->groups[ret->n_groups++] = groups[i];
 }
 
 static bool failure_is_ordinary(int eno)
@@ -99,6 +113,8 @@ static void reply_entry(fuse_req_t req, int r, const struct cairn_attr *attr, ui
 	}
 	if (r == 0)
 		ops_entry(attr, &e);
+	if (e.ino == cairn_root(ops_fs(req)))
+		e.ino = FUSE_ROOT_ID;
 	inval_entry_begin(inval, ticket, inode, attr, looked_up, &told);
 	e.entry_timeout = (double)told.name_ms / 1000;
 	e.attr_timeout = (double)told.attr_ms / 1000;
@@ -183,8 +199,8 @@ static int lookup_dots(struct cairn *fs, uint64_t inode, const char *name, struc
 
 	if (r == 0 && ret->nlink == 0)
 		return -ENOENT;
-	if (r == 0 && strcmp(name, "..") == 0)
-		r = cairn_getattr(fs, ret->parent ? ret->parent : CAIRN_ROOT, ret);
+	if (r == 0 && strcmp(name, "..") == 0 && inode != cairn_root(fs))
+		r = cairn_getattr(fs, ret->parent, ret);
 	return r;
 }
 

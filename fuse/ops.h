@@ -24,9 +24,12 @@ enum { OPS_GENERATION = 1 };
 
 struct cairn *ops_fs(fuse_req_t req);
 struct inval *ops_inval(fuse_req_t req);
-/* Who asks. The kernel has checked permissions (default_permissions): no supplementary groups.
+/* Who asks. The kernel has checked permissions (default_permissions): supplementary groups only when the
+ * master does not take its word.
  * umask: only in requests that make something. */
 void ops_cred(fuse_req_t req, struct cairn_cred *ret);
+/* The same's groups. */
+void ops_groups(fuse_req_t req, struct cairn_cred *ret);
 /* Answers with an error (r: negative errno) and logs those that are no ordinary answer. */
 /* -EINTR for a failure that only comes from the wait being ended (fuse/interrupt.h); else r. */
 int ops_interrupted(int r);

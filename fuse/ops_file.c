@@ -20,7 +20,7 @@ struct handle {
 	int opened_as; /* FILE_PLAIN or FILE_APPEND: the one that is there from the start */
 	bool direct;   /* the kernel does not cache */
 	enum inval_use use;
-	uint32_t uid, gid;
+	struct cairn_cred cred; /* who opened it */
 	pthread_mutex_t lock;
 	struct cairn_file *files[2]; /* protected by lock until set, then constant */
 };
@@ -44,8 +44,7 @@ static struct handle *handle_new(uint64_t inode, int flags, const struct cairn_c
 	h->inode = inode;
 	h->opened_as = flags & O_APPEND ? FILE_APPEND : FILE_PLAIN;
 	h->flags = flags & (O_ACCMODE | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME);
-	h->uid = cred->uid;
-	h->gid = cred->gid;
+	h->cred = *cred;
 	pthread_mutex_init(&h->lock, NULL);
 	return h;
 }
@@ -79,8 +78,7 @@ static int handle_file(struct cairn *fs, struct handle *h, int kind, struct cair
 
 	pthread_mutex_lock(&h->lock);
 	if (!h->files[kind]) {
-		struct cairn_cred cred = {.uid = h->uid, .gid = h->gid};
-		r = cairn_open_inode(fs, &cred, h->inode,
+		r = cairn_open_inode(fs, &h->cred, h->inode,
 				     h->flags | (kind == FILE_APPEND ? O_APPEND : 0),
 				     &h->files[kind]);
 		if (r < 0)

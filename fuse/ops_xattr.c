@@ -12,16 +12,9 @@
  * loses its set-group-id bit. */
 static void cred_with_groups(fuse_req_t req, const char *name, struct cairn_cred *ret)
 {
-	gid_t groups[CAIRN_GROUPS_MAX];
-	int n;
-
 	ops_cred(req, ret);
-	if (strcmp(name, "system.posix_acl_access") != 0)
-		return;
-	/* In more groups than a message can tell of: those that are told count. */
-	n = fuse_req_getgroups(req, CAIRN_GROUPS_MAX, groups);
-	for (int i = 0; i < n && i < CAIRN_GROUPS_MAX; i++)
-		ret->groups[ret->n_groups++] = groups[i];
+	if (strcmp(name, "system.posix_acl_access") == 0)
+		ops_groups(req, ret);
 }
 
 void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
@@ -49,13 +42,15 @@ static void reply_value(fuse_req_t req, const char *value, size_t bytes, size_t 
 void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	char *value = malloc(XATTR_VALUE_BYTES_MAX);
+	struct cairn_cred cred;
 	ssize_t n;
 
 	if (!value) {
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	n = cairn_getxattr_inode(ops_fs(req), ino, name, value, XATTR_VALUE_BYTES_MAX);
+	ops_cred(req, &cred);
+	n = cairn_getxattr_inode(ops_fs(req), &cred, ino, name, value, XATTR_VALUE_BYTES_MAX);
 	if (n < 0)
 		ops_fail(req, (int)n, "getxattr", ino, name);
 	else

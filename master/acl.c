@@ -114,3 +114,34 @@ bool acl_inherit(struct acl *acl, uint32_t *mode)
 	acl_find(acl, TAG_OTHER)->perm &= *mode & 7;
 	return acl_to_mode(acl, mode);
 }
+
+bool acl_in_group(const struct wire_cred *cred, uint32_t gid)
+{
+	bool in = cred->gid == gid;
+
+	for (unsigned i = 0; i < cred->n_groups; i++)
+		in |= cred->groups[i] == gid;
+	return in;
+}
+
+/* The entry for a user counts before those for groups, of which any one that permits will do, and
+ * those for groups before the one for others. The mask limits all but that. */
+bool acl_permits(const struct acl *acl, const struct wire_cred *cred, uint32_t gid, unsigned want)
+{
+	const struct acl_entry *mask = acl_find(acl, TAG_MASK);
+	unsigned limit = mask ? mask->perm : 7;
+	bool in_any = false;
+
+	for (unsigned i = 0; i < acl->n; i++) {
+		const struct acl_entry *e = &acl->entries[i];
+		bool group = e->tag == TAG_GROUP || e->tag == TAG_GROUP_OBJ;
+		if (e->tag == TAG_USER && e->id == cred->uid)
+			return (e->perm & limit & want) == want;
+		if (!group || !acl_in_group(cred, e->tag == TAG_GROUP ? e->id : gid))
+			continue;
+		if ((e->perm & limit & want) == want)
+			return true;
+		in_any = true;
+	}
+	return !in_any && (acl_find(acl, TAG_OTHER)->perm & want) == want;
+}

@@ -6,22 +6,6 @@
 #include "common/cleanup.h"
 #include "master/acl.h"
 
-/* 1: there is one, in *ret; 0: none; negative. What is stored was valid when it was. */
-static int list_get(struct apply *a, uint64_t inode, struct slice name, struct acl *ret)
-{
-	_cleanup_buf_ struct buf value = {0};
-	struct key key = key_xattr(inode, name);
-	int r = state_get(a->st, key_slice(&key), &value);
-
-	*ret = (struct acl){0};
-	if (r <= 0)
-		return r;
-	r = acl_decode(buf_slice(&value), ret);
-	if (r < 0 || ret->n == 0)
-		return r == ERR_NOMEM ? r : ERR_CORRUPT;
-	return 1;
-}
-
 static int list_put(struct apply *a, uint64_t inode, struct slice name, const struct acl *acl)
 {
 	_cleanup_buf_ struct buf value = {0};
@@ -48,7 +32,7 @@ int apply_inherit(struct apply *a, const struct wire_cred *cred, uint64_t parent
 
 	if (S_ISLNK(row->mode))
 		return 0;
-	r = list_get(a, parent, ACL_DEFAULT, &acl);
+	r = ns_acl(a->st, parent, ACL_DEFAULT, &acl);
 	if (r == 0)
 		row->mode &= ~(cred->umask & 0777);
 	if (r <= 0)
@@ -64,7 +48,7 @@ int apply_inherit(struct apply *a, const struct wire_cred *cred, uint64_t parent
 int apply_acl_follow_mode(struct apply *a, uint64_t inode, const struct row_inode *row)
 {
 	struct acl acl;
-	int r = list_get(a, inode, ACL_ACCESS, &acl);
+	int r = ns_acl(a->st, inode, ACL_ACCESS, &acl);
 
 	if (r <= 0)
 		return r;
@@ -72,15 +56,6 @@ int apply_acl_follow_mode(struct apply *a, uint64_t inode, const struct row_inod
 	r = list_put(a, inode, ACL_ACCESS, &acl);
 	acl_release(&acl);
 	return r;
-}
-
-static bool in_group(const struct wire_cred *cred, uint32_t gid)
-{
-	bool in = cred->uid == 0 || cred->gid == gid;
-
-	for (unsigned i = 0; i < cred->n_groups; i++)
-		in |= cred->groups[i] == gid;
-	return in;
 }
 
 static int list_there(struct apply *a, uint64_t inode, struct slice name)
@@ -117,7 +92,7 @@ int apply_acl_set(struct apply *a, const struct wire_xattr_set *req, struct row_
 			list_del(a, req->inode, req->name);
 		else
 			r = list_put(a, req->inode, req->name, &acl);
-		if (!in_group(&req->cred, row->gid))
+		if (req->cred.uid != 0 && !acl_in_group(&req->cred, row->gid))
 			row->mode &= ~(uint32_t)S_ISGID;
 	}
 	acl_release(&acl);

@@ -5,6 +5,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "master/access.h"
 #include "master/acl.h"
 
 /* ---- helpers ---- */
@@ -158,6 +159,8 @@ static int set_owner(struct apply *a, const struct wire_setattr *req, struct row
 static int set_mode(struct apply *a, const struct wire_setattr *req, struct row_inode *row)
 {
 	row->mode = (row->mode & S_IFMT) | (req->mode & 07777);
+	if (access_drops_setgid(&req->cred, row->gid))
+		row->mode &= ~(uint32_t)S_ISGID;
 	return apply_acl_follow_mode(a, req->inode, row);
 }
 

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "master/access.h"
 
 enum { RENAME_DEPTH_MAX = 100000 };
 
@@ -122,6 +123,8 @@ static void make_row(struct apply *a, const struct cmd_make *m, uint64_t parent,
 		ret->gid = dir->gid;
 		if (S_ISDIR(req->mode))
 			ret->mode |= S_ISGID;
+		else if ((ret->mode & S_IXGRP) && access_drops_setgid(&req->cred, dir->gid))
+			ret->mode &= ~(uint32_t)S_ISGID;
 	}
 }
 

@@ -132,6 +132,16 @@ int quota_rehome(struct apply *a, uint64_t inode, struct row_inode *file, uint64
 /* Its row is removed, its blocks with it. */
 int quota_inode_gone(struct apply *a, uint64_t inode, const struct row_inode *row);
 
+/* ---- apply_export.c ---- */
+int apply_export_set(struct apply *a, const struct cmd_export_set *m, struct wire_empty *rep);
+/* 1: an export is of that directory; 0; negative. */
+int export_is_of(struct apply *a, uint64_t inode);
+/* A session (a new one, or one that was opened before) is for an export ("": none): *ret_root, *ret_checked
+ * as in wire_session, untouched without one. ERR_PERM: there is none of that name; ERR_LIMIT: it has as
+ * many sessions as it may. */
+int export_enter(struct apply *a, struct slice name, bool is_new, uint64_t *ret_root,
+		 uint8_t *ret_checked);
+
 /* ---- apply_lock.c ---- */
 int apply_lock(struct apply *a, const struct cmd_lock *m, struct wire_lock_reply *rep);
 /* Drops locks of a session, at most `max` owners' in files: how many, 0: none is left. */

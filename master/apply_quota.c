@@ -270,8 +270,12 @@ int apply_quota_set(struct apply *a, const struct cmd_quota_set *m, struct wire_
 		return r;
 	if (row.inode != req->inode)
 		return req->flags & QUOTA_REMOVE ? ERR_NODATA : quota_make(a, req, &dir);
-	if (req->flags & QUOTA_REMOVE)
+	if (req->flags & QUOTA_REMOVE) {
+		r = export_is_of(a, req->inode);
+		if (r != 0)
+			return r < 0 ? r : apply_refuse(a, ERR_BUSY, "an export is of this directory");
 		return quota_remove(a, req->inode, &dir, &row);
+	}
 	row.bytes_max = req->bytes_max;
 	row.inodes_max = req->inodes_max;
 	quota_put(a, dir.project, &row);

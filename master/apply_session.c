@@ -28,13 +28,17 @@ int apply_session_open(struct apply *a, const struct cmd_session_open *m, struct
 {
 	_cleanup_buf_ struct buf backing = {0};
 	struct row_session_ref ref;
-	int r = state_get_row_session_ref(a->st, key_nonce(m->req.nonce), &ref, &backing);
+	uint64_t root = ROOT_INODE;
+	uint8_t checked = 0;
+	int r = state_get_row_session_ref(a->st, key_nonce(m->req.nonce), &ref, &backing), e;
 
-	if (r < 0)
-		return r;
+	e = export_enter(a, m->export, r == 0, &root, &checked);
+	if (r < 0 || e < 0)
+		return r < 0 ? r : e;
 	if (r == 0) {
 		struct row_session row = {.name = m->req.name, .nonce = m->req.nonce, .floor = 1,
-					  .cached = m->req.cached != 0};
+					  .cached = m->req.cached != 0,
+					  .credential = m->credential, .export = m->export};
 		if (row.name.len > TEXT_BYTES_MAX)
 			row.name.len = TEXT_BYTES_MAX;
 		ref.session = a->meta.next_session++;
@@ -42,8 +46,8 @@ int apply_session_open(struct apply *a, const struct cmd_session_open *m, struct
 		state_put_row_session(a->st, key_session(ref.session), &row);
 		state_put_row_session_ref(a->st, key_nonce(m->req.nonce), &ref);
 	}
-	*rep = (struct wire_session){.session = ref.session, .root = ROOT_INODE,
-				     .cluster = a->meta.cluster};
+	*rep = (struct wire_session){.session = ref.session, .root = root,
+				     .cluster = a->meta.cluster, .checked = checked};
 	return 0;
 }
 

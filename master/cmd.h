@@ -26,7 +26,11 @@ enum { HOLDERS_MAX = 128, LINGER_MAX = 32 };
 #define CMD_SET_POLICY(F, S, A, V) \
 	F(u32, policy)             \
 	F(u32, copies)
-#define CMD_SESSION_OPEN(F, S, A, V) S(wire_session_open, req)
+/* credential, export: as in row_session. */
+#define CMD_SESSION_OPEN(F, S, A, V) \
+	S(wire_session_open, req)    \
+	F(str, credential)           \
+	F(str, export)
 /* Closed by the client or expired: its replies, held files and nonce go. Files that it held are
  * reclaimed, at most CHUNKS_FREED_MAX chunks at once. `more`: in the reply, if work is left. */
 #define CMD_SESSION_CLOSE(F, S, A, V) F(u64, session)
@@ -60,6 +64,7 @@ enum { LINGER_UNHELD = 1, LINGER_ALL = 2 };
 #define CMD_LINGER(F, S, A, V) A(u64, inodes, LINGER_MAX)
 #define CMD_QUOTA_SET(F, S, A, V) S(wire_quota_set, req)
 #define CMD_QUOTA_COUNT(F, S, A, V) S(wire_quota_count, req)
+#define CMD_EXPORT_SET(F, S, A, V) S(wire_export_set, req)
 #define CMD_WROTE(F, S, A, V) S(wire_wrote, req)
 /* Makes the chunk at req.index if there is none; else answers with the one that is there. */
 #define CMD_CHUNK_MAKE(F, S, A, V)   \
@@ -143,7 +148,8 @@ enum { CMD_GARBAGE_MAX = 400 };
 	R(cmd_lease_open, CMD_LEASE_OPEN)           \
 	R(cmd_linger, CMD_LINGER)                   \
 	R(cmd_quota_set, CMD_QUOTA_SET)             \
-	R(cmd_quota_count, CMD_QUOTA_COUNT)
+	R(cmd_quota_count, CMD_QUOTA_COUNT)         \
+	R(cmd_export_set, CMD_EXPORT_SET)
 CMD_RECORDS(RECORD_DECLARE)
 
 /* C(number, NAME, command record, reply record). Numbers are in logs on disk: never reused.
@@ -177,7 +183,8 @@ CMD_RECORDS(RECORD_DECLARE)
 	C(41, LEASE_OPEN, cmd_lease_open, wire_attr_reply)                      \
 	C(42, LINGER, cmd_linger, wire_empty)                                   \
 	C(43, QUOTA_SET, cmd_quota_set, wire_empty)                             \
-	C(44, QUOTA_COUNT, cmd_quota_count, wire_empty)
+	C(44, QUOTA_COUNT, cmd_quota_count, wire_empty)                         \
+	C(45, EXPORT_SET, cmd_export_set, wire_empty)
 
 enum cmd_number {
 #define CMD_X_ENUM(number, NAME, record, reply) CMD_NUMBER_##NAME = number,

@@ -30,10 +30,13 @@ struct master_options {
 	char *export_file, *import_file;
 };
 
-/* A client session's clock: everything else of it is in the state. */
+enum { CREDENTIAL_BYTES = IDENTITY_NAME_BYTES + 16 };
+
+/* A client session's clock, and whose it is: everything else of it is in the state. */
 struct session_clock {
 	uint64_t session;
 	int64_t seen_ms;
+	char credential[CREDENTIAL_BYTES], export[IDENTITY_NAME_BYTES]; /* as in row_session */
 	bool closing; /* SESSION_CLOSE is proposed */
 	struct peer *link;  /* where recalls go, or NULL */
 	uint64_t recall_id; /* of the batch that was sent last */
@@ -65,6 +68,8 @@ struct master {
 	struct lock_waiter *lock_waiters; /* rpc_lock.c */
 	struct lease_table leases;
 	struct call *waiting; /* lease_gate.c */
+	struct call *limited; /* rpc_export.c: they wait for their export's rate */
+	struct export_rate *rates;
 	struct gate_busy_name *busy_names;
 	uint64_t incarnation; /* of this process: leases do not outlive it */
 	bool linger_busy;
@@ -120,13 +125,10 @@ bool rpc_recovery_message(struct master *m, struct peer *peer, const struct wire
 void rpc_recovery_gone(struct master *m, struct peer *peer);
 void rpc_recovery_tick(struct master *m);
 void rpc_recovery_free(struct master *m);
-/* rpc_lock.c: waiting for locks, tests and lists of them. False: it is no such message. */
 /* Quotas. */
 bool rpc_quota_message(struct master *m, struct peer *peer, const struct wire_header *h,
 		       struct slice fields);
-bool rpc_lock_message(struct master *m, struct peer *peer, const struct wire_header *h,
-		      struct slice fields);
-/* Locks of this file (0: of any) went or became weaker. */
+/* rpc_lock.c. Locks of this file (0: of any) went or became weaker. */
 void rpc_lock_changed(struct master *m, uint64_t inode);
 void rpc_lock_gone(struct master *m, struct peer *peer);
 void rpc_lock_tick(struct master *m);

@@ -60,6 +60,21 @@ int ns_xattr_name_check(struct slice name)
 	return ERR_NOTSUP;
 }
 
+int ns_acl(struct state *st, uint64_t inode, struct slice name, struct acl *ret)
+{
+	_cleanup_buf_ struct buf value = {0};
+	struct key key = key_xattr(inode, name);
+	int r = state_get(st, key_slice(&key), &value);
+
+	*ret = (struct acl){0};
+	if (r <= 0)
+		return r;
+	r = acl_decode(buf_slice(&value), ret);
+	if (r < 0 || ret->n == 0)
+		return r == ERR_NOMEM ? r : ERR_CORRUPT; /* it was valid when it was stored */
+	return 1;
+}
+
 int ns_slot_find(struct state *st, const struct row_meta *meta, uint64_t parent,
 		 struct slice name, struct ns_slot *ret)
 {

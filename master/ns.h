@@ -17,6 +17,10 @@ int ns_name_check(struct slice name);
  * after the prefix), ERR_NOTSUP (of no kind that is kept). */
 int ns_xattr_name_check(struct slice name);
 
+struct acl;
+/* One of the inode's two access control lists: 1 in *ret (acl_release() it), 0: it has none. */
+int ns_acl(struct state *st, uint64_t inode, struct slice name, struct acl *ret);
+
 /* The names of one hash, and where among them `name` is (-1: not there). */
 struct ns_slot {
 	struct key key;

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
+#include "master/access.h"
 #include "master/ns.h"
 
 static int no_inode(struct err *err, int r, uint64_t inode)
@@ -46,7 +47,9 @@ int query_lookup(struct state *st, const struct wire_name_ref *req, struct wire_
 	if (slice_eq(req->name, SLICE_LIT(".")))
 		return query_getattr(st, req->parent, &ret->attr, err);
 	if (slice_eq(req->name, SLICE_LIT("..")))
-		return query_getattr(st, dir.parent, &ret->attr, err);
+		return query_getattr(st, access_is_root(st, &req->cred, req->parent) ? req->parent
+										: dir.parent,
+				     &ret->attr, err);
 	r = ns_name_check(req->name);
 	if (r < 0)
 		return err_set(err, r, "name of %u bytes: %s", req->name.len, err_text(r));
@@ -71,6 +74,7 @@ struct page {
 	struct buf *out;
 	uint32_t max;
 	uint8_t flags; /* READDIR_* */
+	const struct wire_cred *cred;
 	const struct query_grant *grant;
 	unsigned n;
 	bool full;
@@ -96,6 +100,10 @@ static int page_put(struct state *st, struct page *page, const struct row_dentry
 		page_put_name(page, row, cookie);
 		return buf_status(page->out);
 	}
+	/* A name from before the export was one, of a file that is counted elsewhere. */
+	r = access_inode(st, page->cred, row->inode);
+	if (r < 0)
+		return r == ERR_NOENT ? 0 : r;
 	if ((page->flags & READDIR_LEASE) && page->grant)
 		e.leased = page->grant->fn(page->grant->arg, row->inode);
 	r = ns_inode(st, row->inode, &inode, &backing);
@@ -151,7 +159,7 @@ int query_readdir(struct state *st, const struct wire_readdir *req,
 {
 	_cleanup_buf_ struct buf dir_backing = {0};
 	struct page page = {.out = backing, .max = req->max_bytes, .flags = req->flags,
-			    .grant = grant};
+			    .cred = &req->cred, .grant = grant};
 	struct key prefix = key_prefix(key_dentry(req->inode, 0), 9);
 	struct key start = key_dentry(req->inode, req->cookie + 1);
 	struct slice key, value;
@@ -161,6 +169,8 @@ int query_readdir(struct state *st, const struct wire_readdir *req,
 
 	if (r < 0)
 		return r;
+	if (access_is_root(st, &req->cred, req->inode))
+		dir.parent = req->inode;
 	if (req->cookie > INT64_MAX)
 		return err_set(err, ERR_INVAL, "no such directory position");
 	buf_clear(backing);

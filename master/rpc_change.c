@@ -32,9 +32,9 @@ void on_make(struct call *c, struct slice fields)
 	uint64_t existing;
 	bool wait = false;
 	int code;
-	CALL_DECODE(wire_make, req);
+	CALL_DECODE_CRED(wire_make, req, req.id.session);
 
-	if (answered_before(c, &req.id))
+	if (answered_before(c, &req.id) || !call_may(c, access_make(c->m->st, &req)))
 		return;
 	if (req.name.len) {
 		/* What is there already is only read. */
@@ -64,9 +64,9 @@ void on_link(struct call *c, struct slice fields)
 {
 	struct cmd_link cmd = {0};
 	struct wire_attr attr;
-	CALL_DECODE(wire_link, req);
+	CALL_DECODE_CRED(wire_link, req, req.id.session);
 
-	if (answered_before(c, &req.id))
+	if (answered_before(c, &req.id) || !call_may(c, access_link(c->m->st, &req)))
 		return;
 	gate_name(c, req.parent, req.name);
 	gate_add(c, req.parent);
@@ -86,9 +86,9 @@ void on_unlink(struct call *c, struct slice fields)
 {
 	struct cmd_unlink cmd = {0};
 	uint64_t inode;
-	CALL_DECODE(wire_unlink, req);
+	CALL_DECODE_CRED(wire_unlink, req, req.id.session);
 
-	if (answered_before(c, &req.id))
+	if (answered_before(c, &req.id) || !call_may(c, access_unlink(c->m->st, &req)))
 		return;
 	inode = named(c->m, req.parent, req.name);
 	if (!inode && !gate_read(c, fields, req.id.session, req.parent))
@@ -111,9 +111,9 @@ void on_rename(struct call *c, struct slice fields)
 {
 	struct cmd_rename cmd = {0};
 	uint64_t to;
-	CALL_DECODE(wire_rename, req);
+	CALL_DECODE_CRED(wire_rename, req, req.id.session);
 
-	if (answered_before(c, &req.id))
+	if (answered_before(c, &req.id) || !call_may(c, access_rename(c->m->st, &req)))
 		return;
 	to = named(c->m, req.new_parent, req.new_name);
 	gate_name(c, req.parent, req.name);
@@ -142,7 +142,7 @@ void on_release(struct call *c, struct slice fields)
 	struct cmd_release cmd = {0};
 	CALL_DECODE(wire_release, req);
 
-	if (answered_before(c, &req.id))
+	if (!call_owns(c, req.id.session) || answered_before(c, &req.id))
 		return;
 	c->gate.opens = req.inode;
 	if (!gate_enter(c, fields, req.id.session))
@@ -154,9 +154,9 @@ void on_release(struct call *c, struct slice fields)
 void on_xattr_set(struct call *c, struct slice fields)
 {
 	struct cmd_xattr_set cmd = {0};
-	CALL_DECODE(wire_xattr_set, req);
+	CALL_DECODE_CRED(wire_xattr_set, req, req.id.session);
 
-	if (answered_before(c, &req.id))
+	if (answered_before(c, &req.id) || !call_may(c, access_xattr_set(c->m->st, &req)))
 		return;
 	gate_add(c, req.inode);
 	if (!gate_enter(c, fields, req.id.session))
@@ -169,9 +169,9 @@ void on_xattr_set(struct call *c, struct slice fields)
 void on_wrote(struct call *c, struct slice fields)
 {
 	struct cmd_wrote cmd = {0};
-	CALL_DECODE(wire_wrote, req);
+	CALL_DECODE_CRED(wire_wrote, req, req.id.session);
 
-	if (answered_before(c, &req.id))
+	if (answered_before(c, &req.id) || !call_may(c, access_wrote(c->m->st, &req)))
 		return;
 	c->inode = req.inode;
 	gate_add(c, req.inode);
@@ -192,10 +192,14 @@ void on_lock(struct call *c, struct slice fields)
 {
 	struct cmd_lock cmd = {0};
 	struct wire_lock_reply no = {0};
-	CALL_DECODE(wire_lock, req);
+	CALL_DECODE_CRED(wire_lock, req, req.id.session);
 
-	if (answered_before(c, &req.id))
+	if (answered_before(c, &req.id) || !call_may(c, access_lock(c->m->st, &req)))
 		return;
+	if (req.kind == LOCK_APPEND && (c->scope.row.flags & EXPORT_READ_ONLY)) {
+		call_fail(c, ERR_ROFS, NULL);
+		return;
+	}
 	if (req.kind == LOCK_APPEND && req.type == LOCK_FREE) {
 		c->inode = req.inode;
 		gate_add(c, req.inode);
@@ -262,9 +266,9 @@ void on_setattr(struct call *c, struct slice fields)
 {
 	struct cmd_setattr cmd = {0};
 	uint64_t step;
-	CALL_DECODE(wire_setattr, req);
+	CALL_DECODE_CRED(wire_setattr, req, req.id.session);
 
-	if (answered_before(c, &req.id))
+	if (answered_before(c, &req.id) || !call_may(c, access_setattr(c->m->st, &req)))
 		return;
 	cmd.req = req;
 	c->inode = req.inode;

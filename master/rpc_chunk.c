@@ -171,10 +171,10 @@ void on_chunk_for_write(struct call *c, struct slice fields)
 	uint64_t pending = 0;
 	struct err err = {0};
 	int r;
-	CALL_DECODE(wire_chunk_for_write, req);
+	CALL_DECODE_CRED(wire_chunk_for_write, req, req.id.session);
 
 	r = opid_check(c, &req.id, &before, &backing);
-	if (r < 0)
+	if (r < 0 || !call_may(c, access_chunk_make(c->m->st, &req)))
 		return;
 	/* Who writes has W before the first byte goes out. */
 	gate_add(c, req.inode);
@@ -235,6 +235,23 @@ static bool members_without_room(struct master *m, const struct row_chunk *row)
 	return true;
 }
 
+/* Of a chunk of another export, or a writer's where nothing may be written, nothing is believed. */
+static bool fault_is_admitted(struct call *c, const struct wire_chunk_fault *req)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_chunk row;
+	int r;
+
+	if (!c->scope.within)
+		return true;
+	r = state_get_row_chunk(c->m->st, key_chunk(req->chunk), &row, &backing);
+	if (r != 1)
+		return call_may(c, r < 0 ? r : ERR_NO_CHUNK);
+	if (req->writing && (c->scope.row.flags & EXPORT_READ_ONLY))
+		return call_may(c, ERR_ROFS);
+	return call_sees(c, row.inode);
+}
+
 void on_chunk_fault(struct call *c, struct slice fields)
 {
 	_cleanup_buf_ struct buf backing = {0};
@@ -245,6 +262,8 @@ void on_chunk_fault(struct call *c, struct slice fields)
 	bool member = false, content;
 	CALL_DECODE(wire_chunk_fault, req);
 
+	if (!fault_is_admitted(c, &req))
+		return;
 	cs = csreg_find(&c->m->servers, req.server);
 	log_warn("%s: chunk %016llx v%u on %s (%u): %s: %s (%.*s)", c->peer->name,
 		 (unsigned long long)req.chunk, req.version, cs ? cs->addr : "?", req.server,
@@ -290,9 +309,10 @@ void on_locate(struct call *c, struct slice fields)
 	struct err err = {0};
 	uint64_t pending;
 	int r;
-	CALL_DECODE(wire_locate, req);
+	CALL_DECODE_CRED(wire_locate, req, req.session);
 
-	if (!gate_read(c, fields, req.session, req.inode))
+	if (!call_may(c, access_locate(c->m->st, &req)) ||
+	    !gate_read(c, fields, req.session, req.inode))
 		return;
 	r = query_locate(c->m->st, &req, &rep, &pending, &err);
 	if (r == 0 && pending) {
@@ -318,8 +338,10 @@ void on_locate(struct call *c, struct slice fields)
 		call_reply(c, &rep, lease_inode(c->m, req.session, req.inode));
 }
 
-/* Of the quotas around an inode the tightest limit of bytes, and of inodes, counts. */
-static void statfs_quotas(struct state *st, uint64_t inode, struct wire_statfs_reply *rep)
+/* Of the quotas around an inode the tightest limit of bytes, and of inodes, counts. What an export's
+ * clients see ends with its own directory's: how much is in there, and how much may come. */
+static void statfs_quotas(struct state *st, uint64_t inode, uint32_t within,
+			  struct wire_statfs_reply *rep)
 {
 	_cleanup_buf_ struct buf backing = {0};
 	struct row_inode row;
@@ -342,6 +364,10 @@ static void statfs_quotas(struct state *st, uint64_t inode, struct wire_statfs_r
 			rep->inodes_max = q.inodes_max;
 			rep->inodes = q.inodes;
 		}
+		if (id == within && !q.bytes_max)
+			rep->total_bytes = used + rep->free_bytes;
+		if (id == within && !rep->inodes_max)
+			rep->inodes = q.inodes;
 		id = q.parent;
 	}
 }
@@ -353,8 +379,13 @@ void on_statfs(struct call *c, struct slice fields)
 	struct row_policy policy;
 	struct row_meta meta;
 	struct cs *cs, *next;
-	CALL_DECODE(wire_inode_ref, req);
+	CALL_DECODE_CRED(wire_inode_ref, req, req.session);
 
+	/* The whole, for these, is their export. */
+	if (c->scope.within && req.inode == 0)
+		req.inode = c->scope.row.inode;
+	if (req.inode && !call_may(c, access_inode(c->m->st, &req.cred, req.inode)))
+		return;
 	HASH_ITER(hh, c->m->servers.by_id, cs, next) {
 		if (cs_up(cs)) {
 			rep.total_bytes += cs->total_bytes;
@@ -367,6 +398,6 @@ void on_statfs(struct call *c, struct slice fields)
 	}
 	if (ns_meta(c->m->st, &meta, &backing) == 0)
 		rep.inodes = meta.inodes;
-	statfs_quotas(c->m->st, req.inode, &rep);
+	statfs_quotas(c->m->st, req.inode, c->scope.within, &rep);
 	peer_reply(c->peer, &c->h, &rep);
 }

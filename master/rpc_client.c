@@ -68,6 +68,7 @@ void rpc_client_tick(struct master *m)
 {
 	struct call *list = m->parked, *c, *next;
 
+	rate_tick(m);
 	m->parked = NULL;
 	DL_FOREACH_SAFE(list, c, next) {
 		DL_DELETE(list, c);
@@ -91,7 +92,7 @@ void rpc_client_free(struct master *m)
 	struct call *c, *next;
 
 	gate_free(m);
-
+	rate_free(m);
 	DL_FOREACH_SAFE(m->parked, c, next) {
 		DL_DELETE(m->parked, c);
 		call_free(c);
@@ -244,6 +245,30 @@ void call_propose(struct call *c, struct slice fields, uint16_t number, const vo
 	master_propose(c->m, number, record, command_done, kept);
 }
 
+bool call_owns(struct call *c, uint64_t session)
+{
+	bool owns = peer_owns(c->m, c->peer, session);
+
+	if (!owns)
+		call_fail(c, ERR_PERM, "the session is of another credential");
+	return owns;
+}
+
+bool call_sees(struct call *c, uint64_t inode)
+{
+	struct wire_cred cred = {0};
+
+	scope_identify(&c->scope, &cred);
+	return call_may(c, access_inode(c->m->st, &cred, inode));
+}
+
+bool call_may(struct call *c, int code)
+{
+	if (code < 0)
+		call_fail(c, code, NULL);
+	return code == 0;
+}
+
 int opid_check(struct call *c, const struct wire_opid *id, struct row_reply *ret,
 		      struct buf *backing)
 {
@@ -307,9 +332,12 @@ void wait_for_raise(struct call *c, struct slice fields, uint64_t chunk, uint32_
 static void on_session_open(struct call *c, struct slice fields)
 {
 	struct cmd_session_open cmd;
+	char credential[CREDENTIAL_BYTES];
 	CALL_DECODE(wire_session_open, req);
 
-	cmd.req = req;
+	peer_credential(c->peer, credential);
+	cmd = (struct cmd_session_open){.req = req, .credential = slice_str(credential),
+					.export = slice_str(peer_export(c->peer))};
 	call_propose(c, fields, CMD_NUMBER_SESSION_OPEN, &cmd);
 }
 
@@ -321,6 +349,8 @@ static void on_session_ping(struct call *c, struct slice fields)
 	int r;
 	CALL_DECODE(wire_session_ref, req);
 
+	if (!call_owns(c, req.session))
+		return;
 	r = state_get_row_session(c->m->st, key_session(req.session), &row, &backing);
 	if (r != 1) {
 		call_fail(c, r < 0 ? r : ERR_STALE, "this session has expired");
@@ -335,6 +365,8 @@ static void on_session_close(struct call *c, struct slice fields)
 	struct wire_empty empty;
 	CALL_DECODE(wire_session_ref, req);
 
+	if (!call_owns(c, req.session))
+		return;
 	session_close(c->m, req.session, true);
 	peer_reply(c->peer, &c->h, &empty);
 }
@@ -355,10 +387,13 @@ static void on_lookup(struct call *c, struct slice fields)
 {
 	struct wire_attr_reply rep = {0};
 	struct err err = {0};
-	CALL_DECODE(wire_name_ref, req);
-	if (!gate_read(c, fields, req.session, req.parent))
+	CALL_DECODE_CRED(wire_name_ref, req, req.session);
+	if (!call_may(c, access_lookup(c->m->st, &req)) ||
+	    !gate_read(c, fields, req.session, req.parent))
 		return;
 	int r = query_lookup(c->m->st, &req, &rep, &err);
+	if (r == 0 && !call_may(c, access_project(c->m->st, &req.cred, rep.attr.project)))
+		return;
 	if (r == 0 && !gate_read(c, fields, req.session, rep.attr.inode))
 		return;
 	bool is_name = !slice_eq(req.name, SLICE_LIT(".")) && !slice_eq(req.name, SLICE_LIT(".."));
@@ -377,8 +412,9 @@ static void on_getattr(struct call *c, struct slice fields)
 {
 	struct wire_attr_reply rep = {0};
 	struct err err = {0};
-	CALL_DECODE(wire_inode_ref, req);
-	if (!gate_read(c, fields, req.session, req.inode))
+	CALL_DECODE_CRED(wire_inode_ref, req, req.session);
+	if (!call_may(c, access_getattr(c->m->st, &req)) ||
+	    !gate_read(c, fields, req.session, req.inode))
 		return;
 	answer(c, query_getattr(c->m->st, req.inode, &rep.attr, &err), &err, &rep, req.session,
 	       req.inode);
@@ -415,9 +451,10 @@ static void on_readdir(struct call *c, struct slice fields)
 	struct wire_readdir_reply rep = {0};
 	struct err err = {0};
 	int r;
-	CALL_DECODE(wire_readdir, req);
+	CALL_DECODE_CRED(wire_readdir, req, req.session);
 
-	if (!gate_read(c, fields, req.session, req.inode))
+	if (!call_may(c, access_readdir(c->m->st, &req)) ||
+	    !gate_read(c, fields, req.session, req.inode))
 		return;
 	c->session = req.session;
 	r = query_readdir(c->m->st, &req, &grant, &rep, &backing, &err);
@@ -432,7 +469,9 @@ static void on_readlink(struct call *c, struct slice fields)
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_readlink_reply rep = {0};
 	struct err err = {0};
-	CALL_DECODE(wire_inode_ref, req);
+	CALL_DECODE_CRED(wire_inode_ref, req, req.session);
+	if (!call_may(c, access_getattr(c->m->st, &req)))
+		return;
 	answer(c, query_readlink(c->m->st, req.inode, &rep, &backing, &err), &err, &rep, req.session,
 	       req.inode);
 }
@@ -442,8 +481,9 @@ static void on_xattr_get(struct call *c, struct slice fields)
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_xattr_reply rep = {0};
 	struct err err = {0};
-	CALL_DECODE(wire_xattr_get, req);
-	if (!gate_read(c, fields, req.session, req.inode))
+	CALL_DECODE_CRED(wire_xattr_get, req, req.session);
+	if (!call_may(c, access_xattr_get(c->m->st, &req)) ||
+	    !gate_read(c, fields, req.session, req.inode))
 		return;
 	int r = query_xattr_get(c->m->st, &req, &rep, &backing, &err);
 
@@ -460,8 +500,9 @@ static void on_xattr_list(struct call *c, struct slice fields)
 	_cleanup_buf_ struct buf backing = {0};
 	struct wire_xattr_reply rep = {0};
 	struct err err = {0};
-	CALL_DECODE(wire_inode_ref, req);
-	if (!gate_read(c, fields, req.session, req.inode))
+	CALL_DECODE_CRED(wire_inode_ref, req, req.session);
+	if (!call_may(c, access_getattr(c->m->st, &req)) ||
+	    !gate_read(c, fields, req.session, req.inode))
 		return;
 	answer(c, query_xattr_list(c->m->st, req.inode, &rep, &backing, &err), &err, &rep, req.session,
 	       req.inode);
@@ -516,13 +557,28 @@ static bool peer_is_admin(const struct peer *p)
 static bool is_administration(uint16_t op)
 {
 	return op == OP_SERVER_SET || op == OP_SERVER_REMOVE || op == OP_HOLD || op == OP_BACKUP ||
-	       op == OP_QUOTA_SET || op == OP_QUOTA_COUNT;
+	       op == OP_QUOTA_SET || op == OP_QUOTA_COUNT || op == OP_EXPORT_SET;
+}
+
+void call_dispatch(struct call *c, struct slice fields)
+{
+	struct master *m = c->m;
+
+	if (rpc_admin_message(m, c->peer, &c->h, fields) ||
+	    rpc_recovery_message(m, c->peer, &c->h, fields) ||
+	    rpc_quota_message(m, c->peer, &c->h, fields) || rpc_export_message(c, fields))
+		return;
+	if (!hold_open(m) && !answered_while_waiting(c->h.op))
+		call_fail(c, ERR_NOT_LEADER, "a restored master waits for the chunkservers");
+	else if (!rpc_lock_message(c, fields))
+		client_handle(c, fields);
 }
 
 void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
 			struct slice fields)
 {
 	struct call c = {.m = m, .peer = peer, .h = *h};
+	int r;
 
 	if ((h->flags & WIRE_REPLY) && h->op == OP_LEASE_RECALL) {
 		rpc_lease_recalled(m, peer, h, fields);
@@ -536,11 +592,10 @@ void rpc_client_message(struct master *m, struct peer *peer, const struct wire_h
 		peer_fail(peer, h, ERR_PERM, "that needs the certificate of an administrator");
 		return;
 	}
-	if (rpc_admin_message(m, peer, h, fields) || rpc_recovery_message(m, peer, h, fields) ||
-	    rpc_quota_message(m, peer, h, fields))
-		return;
-	if (!hold_open(m) && !answered_while_waiting(h->op))
-		call_fail(&c, ERR_NOT_LEADER, "a restored master waits for the chunkservers");
-	else if (!rpc_lock_message(m, peer, h, fields))
-		client_handle(&c, fields);
+	r = peer_scope(m, peer, &c.scope);
+	if (r == ERR_PERM)
+		call_fail(&c, r, "this credential is for an export that is not there");
+	else if (call_may(&c, r) && call_may(&c, scope_admits(&c.scope, h->op)) &&
+		 rate_admits(&c, fields))
+		call_dispatch(&c, fields);
 }

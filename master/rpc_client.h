@@ -4,6 +4,7 @@
 #ifndef CAIRN_MASTER_RPC_CLIENT_H
 #define CAIRN_MASTER_RPC_CLIENT_H
 
+#include "master/access.h"
 #include "master/master.h"
 #include "master/query.h"
 
@@ -20,6 +21,12 @@ struct gate {
 	bool in_flight; /* its names are, too */
 };
 
+/* What a peer may see and do, by its certificate's export as that is now. */
+struct scope {
+	struct row_export row;
+	uint32_t within; /* the quota of the export's directory; 0: all, and then the row is nothing */
+};
+
 /* A request; kept (call_keep) when it is not answered at once. */
 struct call {
 	struct master *m;
@@ -30,13 +37,15 @@ struct call {
 	int64_t park_until_ms; /* 0: was never parked */
 	int64_t gate_until_ms; /* 0: never waited for others' leases */
 	struct gate gate;
+	struct scope scope;
 	/* What its answer may be leased with, and to whom. inode 0: the answer tells. */
 	uint64_t session, inode, parent;
 	bool buffer; /* MAKE asks for B */
 	struct call *prev, *next;
 };
 
-/* In a handler: declares m and decodes it; a malformed request is told so. */
+/* In a handler: declares m and decodes it; a malformed request is told so. CALL_DECODE_CRED: one with a
+ * cred, which is then as the master believes it; s: the session that it names, which must be the peer's. */
 #define CALL_DECODE(record, m)                                                  \
 	struct record m;                                                        \
 	do {                                                                    \
@@ -46,6 +55,12 @@ struct call {
 			return;                                                 \
 		}                                                               \
 	} while (0)
+
+#define CALL_DECODE_CRED(record, m, s)                                          \
+	CALL_DECODE(record, m);                                                 \
+	if (!call_owns(c, s))                                                   \
+		return;                                                         \
+	scope_identify(&c->scope, &m.cred)
 
 /* ---- rpc_client.c ---- */
 
@@ -59,6 +74,14 @@ void call_reply(struct call *c, const void *reply, uint8_t leased);
 void call_park(struct call *c, struct slice fields);
 /* Proposes a command; its answer goes out when it is applied. Takes over what is in c->gate. */
 void call_propose(struct call *c, struct slice fields, uint16_t number, const void *record);
+/* The handler by the request's opcode, once it is admitted. */
+void call_dispatch(struct call *c, struct slice fields);
+/* False: the session is another credential's. It is refused, and told. */
+bool call_owns(struct call *c, uint64_t session);
+/* What access.h said. False: it is refused, and told. */
+bool call_may(struct call *c, int code);
+/* Of an inode that a request without a cred names. */
+bool call_sees(struct call *c, uint64_t inode);
 /* 1: this operation has an answer, which is in ret; 0: it has none; negative: refused, and told. */
 int opid_check(struct call *c, const struct wire_opid *id, struct row_reply *ret,
 	       struct buf *backing);
@@ -66,6 +89,32 @@ int opid_check(struct call *c, const struct wire_opid *id, struct row_reply *ret
 bool answered_before(struct call *c, const struct wire_opid *id);
 /* The request is looked at again when the raise that is begun or under way has ended. */
 void wait_for_raise(struct call *c, struct slice fields, uint64_t chunk, uint32_t drop);
+
+/* ---- rpc_export.c ---- */
+
+/* "": not limited to one. */
+const char *peer_export(const struct peer *peer);
+/* "role/name", or "" with a shared key. */
+void peer_credential(const struct peer *peer, char ret[CREDENTIAL_BYTES]);
+/* Whether the session was opened with the same credential; also when there is none. */
+bool peer_owns(struct master *m, const struct peer *peer, uint64_t session);
+/* ERR_PERM: there is no such export (any more). */
+int peer_scope(struct master *m, const struct peer *peer, struct scope *ret);
+/* ERR_PERM, ERR_ROFS: not such requests. */
+int scope_admits(const struct scope *scope, uint16_t op);
+/* Who asks, as the master believes it, in place of what the request says. */
+void scope_identify(const struct scope *scope, struct wire_cred *cred);
+/* False: its export has had its share of requests; it waits, and is dispatched later. */
+bool rate_admits(struct call *c, struct slice fields);
+void rate_tick(struct master *m);
+void rate_free(struct master *m);
+/* Setting and telling exports. False: it is no such message. */
+bool rpc_export_message(struct call *c, struct slice fields);
+
+/* ---- rpc_lock.c ---- */
+
+/* Waiting for locks, tests and lists of them. False: it is no such message. */
+bool rpc_lock_message(struct call *c, struct slice fields);
 
 /* ---- rpc_change.c ---- */
 

@@ -56,12 +56,14 @@ void on_lease_write(struct call *c, struct slice fields)
 	struct wire_attr_reply rep = {0};
 	struct err err = {0};
 	int r;
-	CALL_DECODE(wire_lease_write, req);
+	CALL_DECODE_CRED(wire_lease_write, req, req.session);
 
 	if (!lease_session_find(&c->m->leases, req.session)) {
 		call_fail(c, ERR_STALE, "this session has expired");
 		return;
 	}
+	if (!call_may(c, access_lease_write(c->m->st, &req)))
+		return;
 	gate_add(c, req.inode);
 	if (!gate_enter(c, fields, req.session))
 		return;
@@ -85,7 +87,7 @@ void on_lease_open(struct call *c, struct slice fields)
 	int r;
 	CALL_DECODE(wire_lease_open, req);
 
-	if (answered_before(c, &req.id))
+	if (!call_owns(c, req.id.session) || !call_sees(c, req.inode) || answered_before(c, &req.id))
 		return;
 	if (!gate_read(c, fields, req.id.session, req.inode))
 		return;
@@ -152,6 +154,19 @@ static uint8_t listed_rights(uint8_t flags)
 	return flags & LEASE_BUFFERS ? LEASE_W | LEASE_B : w;
 }
 
+/* What a client must not have it does not get by saying that it has it. */
+static void attach_one(struct call *c, struct lease_session *ls, uint64_t inode, uint8_t flags)
+{
+	struct wire_cred cred = {0};
+
+	scope_identify(&c->scope, &cred);
+	if (c->scope.within && access_inode(c->m->st, &cred, inode) < 0)
+		return;
+	if (c->scope.row.flags & EXPORT_READ_ONLY)
+		flags &= LEASE_OPENED;
+	lease_list(&c->m->leases, ls, inode, listed_rights(flags));
+}
+
 void on_lease_attach(struct call *c, struct slice fields)
 {
 	struct lease_table *l = &c->m->leases;
@@ -162,6 +177,8 @@ void on_lease_attach(struct call *c, struct slice fields)
 	bool lists;
 	CALL_DECODE(wire_lease_attach, req);
 
+	if (!call_owns(c, req.session))
+		return;
 	s = session_find(c->m, req.session);
 	ls = lease_session_find(l, req.session);
 	if (!s || !ls || s->closing) {
@@ -173,8 +190,7 @@ void on_lease_attach(struct call *c, struct slice fields)
 	lists = req.incarnation == c->m->incarnation && (req.last || req.n_inodes > 0);
 	if (lists) {
 		for (unsigned i = 0; i < req.n_inodes; i++)
-			lease_list(l, ls, req.inodes[i],
-				   listed_rights(i < req.n_flags ? req.flags[i] : 0));
+			attach_one(c, ls, req.inodes[i], i < req.n_flags ? req.flags[i] : 0);
 		if (req.last)
 			lease_list_end(l, ls, clock_ms());
 	} else if (req.incarnation != c->m->incarnation || !lease_renew(l, ls, clock_ms())) {

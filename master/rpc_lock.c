@@ -8,8 +8,8 @@
 #include "common/clock.h"
 #include "common/waits.h"
 #include "master/lock.h"
-#include "master/master.h"
 #include "master/query_fsck.h"
+#include "master/rpc_client.h"
 
 enum { LOCKS_PAGE_ROWS = 500, LOCKS_PAGE_BYTES = 256 << 10, LOCKS_NAMES_MAX = 20000 };
 
@@ -57,9 +57,11 @@ static int by_age(struct lock_waiter *a, struct lock_waiter *b)
 	return a->since_ms < b->since_ms ? -1 : a->since_ms > b->since_ms;
 }
 
-static void on_lock_wait(struct master *m, struct peer *peer, const struct wire_header *h,
-			 struct slice fields)
+static void on_lock_wait(struct call *call, struct slice fields)
 {
+	const struct wire_header *h = &call->h;
+	struct master *m = call->m;
+	struct peer *peer = call->peer;
 	_cleanup_buf_ struct buf backing = {0};
 	struct row_session session;
 	struct wire_empty empty;
@@ -70,6 +72,8 @@ static void on_lock_wait(struct master *m, struct peer *peer, const struct wire_
 				   .kind = req.kind, .flags = req.flags,
 				   .range = {req.start, req.end, req.type}};
 
+	if (!call_owns(call, req.session) || !call_sees(call, req.inode))
+		return;
 	r = state_get_row_session(m->st, key_session(req.session), &session, &backing);
 	if (r != 1 || !lock_claim_valid(req.kind, req.type, req.start, req.end)) {
 		peer_fail(peer, h, r < 0 ? r : r ? ERR_INVAL : ERR_STALE, NULL);
@@ -154,9 +158,11 @@ void rpc_lock_free(struct master *m)
 
 /* ---- tests and lists ---- */
 
-static void on_lock_test(struct master *m, struct peer *peer, const struct wire_header *h,
-			 struct slice fields)
+static void on_lock_test(struct call *call, struct slice fields)
 {
+	const struct wire_header *h = &call->h;
+	struct master *m = call->m;
+	struct peer *peer = call->peer;
 	struct wire_lock_state rep = {0};
 	struct lock_holder holder;
 	int r;
@@ -164,6 +170,8 @@ static void on_lock_test(struct master *m, struct peer *peer, const struct wire_
 	struct lock_claim claim = {.session = req.session, .inode = req.inode, .owner = req.owner,
 				   .kind = req.kind, .range = {req.start, req.end, req.type}};
 
+	if (!call_owns(call, req.session) || !call_sees(call, req.inode))
+		return;
 	if (!lock_claim_valid(req.kind, req.type, req.start, req.end)) {
 		peer_fail(peer, h, ERR_INVAL, NULL);
 		return;
@@ -292,14 +300,13 @@ static void on_locks(struct master *m, struct peer *peer, const struct wire_head
 
 /* ---- dispatch ---- */
 
-bool rpc_lock_message(struct master *m, struct peer *peer, const struct wire_header *h,
-		      struct slice fields)
+bool rpc_lock_message(struct call *c, struct slice fields)
 {
-	switch (h->op) {
-	case OP_LOCK_WAIT: on_lock_wait(m, peer, h, fields); return true;
-	case OP_LOCK_CANCEL: on_lock_cancel(m, peer, h, fields); return true;
-	case OP_LOCK_TEST: on_lock_test(m, peer, h, fields); return true;
-	case OP_LOCKS: on_locks(m, peer, h, fields); return true;
+	switch (c->h.op) {
+	case OP_LOCK_WAIT: on_lock_wait(c, fields); return true;
+	case OP_LOCK_CANCEL: on_lock_cancel(c->m, c->peer, &c->h, fields); return true;
+	case OP_LOCK_TEST: on_lock_test(c, fields); return true;
+	case OP_LOCKS: on_locks(c->m, c->peer, &c->h, fields); return true;
 	default: return false;
 	}
 }

@@ -121,6 +121,16 @@ struct key key_quota(uint32_t quota)
 	return k;
 }
 
+struct key key_export(struct slice name)
+{
+	struct key k = key_type(KEY_EXPORT);
+
+	assert(name.len < IDENTITY_NAME_BYTES);
+	memcpy(k.bytes + 1, name.data, name.len);
+	k.len += name.len;
+	return k;
+}
+
 struct key key_server(uint32_t server)
 {
 	struct key k = key_type(KEY_SERVER);
@@ -230,6 +240,7 @@ static void value_text(struct buf *b, uint8_t type, struct cursor *c)
 	SCHEMA_CASE(KEY_RECLAIM, row_reclaim);
 	SCHEMA_CASE(KEY_SERVER, row_server);
 	SCHEMA_CASE(KEY_QUOTA, row_quota);
+	SCHEMA_CASE(KEY_EXPORT, row_export);
 	SCHEMA_CASE(KEY_SERVER_UUID, row_server_ref);
 	default:
 		buf_printf(b, " ");
@@ -255,7 +266,7 @@ void schema_row_text(struct buf *b, struct slice key, struct slice value)
 		if (p)
 			buf_printf(b, " %u", *p);
 	}
-	while (type != KEY_SERVER_UUID && (p = cursor_take(&k, 8)) != NULL) {
+	while (type != KEY_SERVER_UUID && type != KEY_EXPORT && (p = cursor_take(&k, 8)) != NULL) {
 		buf_printf(b, " %" PRIx64, get_be64(p));
 		if (type == KEY_XATTR)
 			break;

@@ -24,6 +24,7 @@
  *     y session:8 inode:8 owner:8 kind:1   empty  the same, to be found by session
  *     R inode:8                  reclaim        a removed file whose chunks are being freed
  *     q quota:4                  quota          limits of a directory and what is used of them
+ *     e name                     export         a directory that some certificates see as all there is
  *     v server:4                 server
  *     V uuid:16                  server_ref
  *
@@ -45,10 +46,12 @@
  * 10. An inode's blocks are those of its `c` rows, added up.
  * 11. What a quota has used is the inodes, and their blocks, whose `project` it is or is below it; a
  *     quota that has used nothing has no row; a directory that a quota names has it as its project.
+ * 12. An export's directory has a quota of its own, unless it is gone.
  */
 #ifndef CAIRN_MASTER_SCHEMA_H
 #define CAIRN_MASTER_SCHEMA_H
 
+#include "common/identity.h"
 #include "common/wire.h"
 
 enum {
@@ -56,7 +59,7 @@ enum {
 	KEY_CHUNK = 'k', KEY_ON_SERVER = 's', KEY_UNDER_GOAL = 'u', KEY_PENDING = 'p',
 	KEY_GARBAGE = 'g', KEY_XATTR = 'x', KEY_SESSION = 'S', KEY_NONCE = 'N', KEY_REPLY = 'r',
 	KEY_LOCK = 'l', KEY_SESSION_LOCK = 'y', KEY_HELD = 'o', KEY_RECLAIM = 'R',
-	KEY_SERVER = 'v', KEY_SERVER_UUID = 'V', KEY_QUOTA = 'q',
+	KEY_SERVER = 'v', KEY_SERVER_UUID = 'V', KEY_QUOTA = 'q', KEY_EXPORT = 'e',
 };
 
 enum {
@@ -153,7 +156,9 @@ enum {
 	F(u64, nonce)           \
 	F(u64, floor) /* replies below it are forgotten: there is no `r` row */ \
 	F(u8, closing) /* its operations are refused */ \
-	F(u8, cached) /* it attaches a link: waited for after a restart */
+	F(u8, cached) /* it attaches a link: waited for after a restart */ \
+	F(str, credential) /* "role/name" of the certificate that it belongs to; empty: of whoever has the key */ \
+	F(str, export) /* that the certificate is for; empty: for all */
 #define ROW_LINGER(F, S, A, V) F(when, since)
 #define ROW_SESSION_REF(F, S, A, V) F(u64, session)
 /* status 0: fields is the encoded reply record; else fields is the error text. */
@@ -182,6 +187,15 @@ enum {
 	F(u64, blocks)        \
 	F(u64, inodes)
 
+/* As in wire_export_set. */
+#define ROW_EXPORT(F, S, A, V) \
+	F(u64, inode)          \
+	F(u8, flags)           \
+	F(u32, uid)            \
+	F(u32, gid)            \
+	F(u32, sessions_max)   \
+	F(u32, rate_max)
+
 #define SCHEMA_RECORDS(R)                    \
 	R(row_meta, ROW_META)                \
 	R(row_policy, ROW_POLICY)            \
@@ -200,6 +214,7 @@ enum {
 	R(row_server, ROW_SERVER)            \
 	R(row_server_ref, ROW_SERVER_REF)    \
 	R(row_quota, ROW_QUOTA)              \
+	R(row_export, ROW_EXPORT)            \
 	R(row_lock, ROW_LOCK)
 SCHEMA_RECORDS(RECORD_DECLARE)
 
@@ -233,6 +248,7 @@ struct key key_session_lock(uint64_t session, uint64_t inode, uint64_t owner, ui
 struct key key_reclaim(uint64_t inode);
 struct key key_server(uint32_t server);
 struct key key_quota(uint32_t quota);
+struct key key_export(struct slice name); /* name.len < IDENTITY_NAME_BYTES */
 struct key key_server_uuid(const uint8_t uuid[UUID_BYTES]);
 /* The first n bytes of a key: the prefix of a range. key_prefix(key_dentry(p, 0), 9): all of p. */
 struct key key_prefix(struct key k, uint32_t n);

@@ -246,7 +246,7 @@ static int check_unknown_types(struct check *c)
 		KEY_META, KEY_POLICY, KEY_INODE, KEY_DENTRY, KEY_FILE_CHUNK, KEY_CHUNK,
 		KEY_ON_SERVER, KEY_UNDER_GOAL, KEY_PENDING, KEY_GARBAGE, KEY_XATTR, KEY_SESSION,
 		KEY_NONCE, KEY_REPLY, KEY_HELD, KEY_RECLAIM, KEY_SERVER, KEY_SERVER_UUID,
-		KEY_LOCK, KEY_SESSION_LOCK, KEY_QUOTA,
+		KEY_LOCK, KEY_SESSION_LOCK, KEY_QUOTA, KEY_EXPORT,
 	};
 	int r = 0;
 
@@ -300,6 +300,8 @@ static int check_all(struct check *c)
 		r = check_names(c);
 	if (r == 0)
 		r = check_quotas(c);
+	if (r == 0)
+		r = check_exports(c);
 	if (r == 0)
 		r = check_chunks(c);
 	if (r == 0)

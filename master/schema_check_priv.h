@@ -86,6 +86,8 @@ int check_names(struct check *c);
 int see_quotas(struct check *c);
 void check_quota_inode(struct check *c, uint64_t inode, const struct row_inode *row);
 int check_quotas(struct check *c);
+/* `e`; invariant 12. */
+int check_exports(struct check *c);
 /* schema_check_locks.c: `l`, `y`; invariant 9. */
 int check_locks(struct check *c);
 /* schema_check_chunks.c: `k`, `c`, `s`, `u`, `p`, `g`; invariants 2 to 7. */

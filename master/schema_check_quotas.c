@@ -1,4 +1,4 @@
-/* What quotas count. */
+/* What quotas count; exports, which rest on them. */
 #include "master/schema_check_priv.h"
 
 #include <inttypes.h>
@@ -94,4 +94,34 @@ int check_quotas(struct check *c)
 				    (int64_t)q->blocks);
 	}
 	return 0;
+}
+
+static int check_export(struct check *c, struct slice key, struct slice value)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct cursor cur = cursor_slice(value);
+	const struct seen_quota *q = NULL;
+	int name_bytes = (int)key.len - 1;
+	const char *name = (const char *)key.data + 1;
+	struct row_export row;
+	struct row_inode dir;
+	int r;
+
+	if (row_export_get(&cur, &row) < 0) {
+		check_wrong(c, "export %.*s does not decode", name_bytes, name);
+		return 0;
+	}
+	r = ns_inode(c->st, row.inode, &dir, &backing);
+	if (r < 0)
+		return r == ERR_NOENT || r == ERR_CORRUPT ? 0 : r;
+	q = dir.project ? seen_find(&c->quotas, dir.project) : NULL;
+	if (!q || q->inode != row.inode)
+		check_wrong(c, "export %.*s is of directory %" PRIx64 ", which has no quota of its own",
+			    name_bytes, name, row.inode);
+	return 0;
+}
+
+int check_exports(struct check *c)
+{
+	return check_each(c, KEY_EXPORT, 0, check_export);
 }

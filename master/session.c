@@ -42,10 +42,31 @@ void session_forget(struct master *m, uint64_t session)
 	}
 }
 
-static void session_enter(struct master *m, uint64_t session, bool cached, bool old)
+static void text_take(char *ret, size_t room, struct slice from)
 {
+	size_t n = from.len < room ? from.len : room - 1;
+
+	memcpy(ret, from.data, n);
+	ret[n] = '\0';
+}
+
+static void session_known(struct master *m, uint64_t session, const struct row_session *row)
+{
+	struct session_clock *s;
+
 	session_seen(m, session);
-	lease_session_add(&m->leases, session, cached, old, clock_ms());
+	s = session_find(m, session);
+	if (!s)
+		return;
+	text_take(s->credential, sizeof(s->credential), row->credential);
+	text_take(s->export, sizeof(s->export), row->export);
+}
+
+static void session_enter(struct master *m, uint64_t session, const struct row_session *row,
+			  bool old)
+{
+	session_known(m, session, row);
+	lease_session_add(&m->leases, session, row->cached, old, clock_ms());
 }
 
 void session_opened(struct master *m, uint64_t session)
@@ -54,7 +75,7 @@ void session_opened(struct master *m, uint64_t session)
 	struct row_session row;
 
 	if (state_get_row_session(m->st, key_session(session), &row, &backing) == 1)
-		session_enter(m, session, row.cached, false);
+		session_enter(m, session, &row, false);
 }
 
 int session_load(struct master *m, struct err *err)
@@ -76,10 +97,14 @@ int session_load(struct master *m, struct err *err)
 	while ((r = state_iter_next(it, &key, &value)) == 1) {
 		struct cursor c = cursor_slice(value);
 		struct row_session row;
-		if (row_session_get(&c, &row) == 0 && !row.closing)
-			session_enter(m, get_be64(key.data + 1), row.cached, old);
+		if (row_session_get(&c, &row) < 0) {
+			r = ERR_CORRUPT;
+			break;
+		}
+		if (!row.closing)
+			session_enter(m, get_be64(key.data + 1), &row, old);
 		else
-			session_seen(m, get_be64(key.data + 1));
+			session_known(m, get_be64(key.data + 1), &row);
 	}
 	state_iter_close(it);
 	return r < 0 ? err_set(err, r, "reading the sessions: %s", err_text(r)) : 0;

@@ -21,7 +21,8 @@ const char ca_usage[] =
 	"       cairn ca renew --all [--within TIME] [--lifetime TIME]\n"
 	"The authority is in --ca DIR [/etc/cairn/ca]. `issue` makes a credentials directory\n"
 	"(DIR/issued/ROLE-NAME, or --out) to be copied to where it is used. A server is issued for the\n"
-	"names and addresses it is dialled by (--host; else NAME). TIME: 365d, 12h, 30s.\n";
+	"names and addresses it is dialled by (--host; else NAME). A client that is issued for an EXPORT\n"
+	"(cairn export) sees nothing else. TIME: 365d, 12h, 30s.\n";
 
 enum { OPT_CA = 1, OPT_ROLE, OPT_NAME, OPT_HOST, OPT_EXPORT, OPT_LIFETIME, OPT_OUT, OPT_ALL,
        OPT_WITHIN };

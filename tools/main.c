@@ -30,6 +30,10 @@ static const struct command commands[] = {
 	 cmd_hold},
 	{"quota", "set|get|list|remove [PATH]", "limits of directories: --bytes N[KMGTP], --inodes N",
 	 cmd_quota},
+	{"export", "add NAME PATH|set NAME|list|remove NAME", "directories with credentials of their own:\n"
+	 "                                             --ro --rw --root-squash --all-squash\n"
+	 "                                             --no-root-squash --anon UID:GID --sessions N\n"
+	 "                                             --rate N", cmd_export},
 	{"locks", "", "locks of all clients on files, and who waits for one", cmd_locks},
 	{"ca", "init|issue|list|revoke|renew ...", "the cluster's certificate authority", cmd_ca},
 	{"local", "up|down|status|env DIR [options]", "a whole cluster on this machine",
@@ -50,7 +54,7 @@ static void help(FILE *out)
 		"--credentials (the directory of a certificate, or the file of a shared key), else\n"
 		"CAIRN_MASTER and CAIRN_CREDENTIALS, else /etc/cairn/client.conf.\n"
 		"--json: output for programs of ls, stat, du, df, status, drain, fsck,\n"
-		"backup, quota, locks and local. A name that\n"
+		"backup, quota, export, locks and local. A name that\n"
 		"is not UTF-8 has U+FFFD for each bad byte and stands in full in NAME_hex beside it.\n"
 		"cairn COMMAND --help tells about one command.\n"
 		"Exit status: 0 done, 1 something failed, 2 bad usage. Of fsck: 0 all copies are there\n"

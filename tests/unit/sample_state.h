@@ -101,6 +101,7 @@ static void sample_new(struct sample *s)
 					.members = {{.server = 1}, {.server = 2}}};
 
 	struct cmd_quota_set quota = {.req = {.inode = SAMPLE_SUB, .bytes_max = 1ull << 40}};
+	struct cmd_export_set export = {.req = {.name = SLICE_LIT("x"), .inode = SAMPLE_SUB}};
 	struct cmd_lock lock = {.req = {.inode = SAMPLE_FILE, .owner = 5, .kind = LOCK_WHOLE,
 					.type = LOCK_SHARED, .end = UINT64_MAX, .pid = 7}};
 
@@ -127,6 +128,7 @@ static void sample_new(struct sample *s)
 	lock.req.id = sample_id(s);
 	sample_apply(s, CMD_NUMBER_LOCK, &lock);
 	sample_apply(s, CMD_NUMBER_QUOTA_SET, &quota);
+	sample_apply(s, CMD_NUMBER_EXPORT_SET, &export);
 }
 
 #endif

@@ -202,6 +202,7 @@ static void quota_more(void) { EDIT(row_quota, key_quota(1), row.blocks++); }
 static void quota_in_itself(void) { EDIT(row_quota, key_quota(1), row.parent = 1); }
 static void quota_elsewhere(void) { EDIT(row_quota, key_quota(1), row.inode = SAMPLE_DIR); }
 static void quota_future(void) { EDIT(row_meta, key_meta(), row.next_quota = 1); }
+static void export_odd(void) { EDIT(row_export, key_export(SLICE_LIT("x")), row.inode = SAMPLE_DIR); }
 static void reclaim_lost(void) { del(key_reclaim(SAMPLE_BIG)); }
 static void on_server_lost(void) { del(key_on_server(2, SAMPLE_WHOLE)); }
 static void on_server_old(void)
@@ -336,6 +337,7 @@ static const struct damage {
 	{quota_in_itself, "quota 1 lies in one that is not there, or in itself"},
 	{quota_elsewhere, "quota 1 is of directory 2, which is not there or counted elsewhere"},
 	{quota_future, "quota 1 was never given out"},
+	{export_odd, "export x is of directory 2, which has no quota of its own"},
 	{reclaim_lost, "of inode 7, which is not there"},
 	{on_server_lost, "chunk 0000000000000002: server 2's row is missing or differs"},
 	{on_server_old, "chunk 0000000000000002: server 2's row is missing or differs"},
