@@ -123,8 +123,9 @@ static void reply_make(struct call *c, struct slice fields, bool first)
 		call_fail(c, ERR_CORRUPT, NULL);
 		return;
 	}
-	/* A set that is not whole now must be changed first: the client asks for it then. */
-	if (!chunk_whole(c->m, &rep.chunk))
+	/* A set that is not whole now must be changed first: the client asks for it then. So it does when
+	 * this is told again: the right to write may have gone since. */
+	if (!first || !chunk_whole(c->m, &rep.chunk))
 		rep.chunk = (struct wire_chunk){0};
 	chunk_addresses(c, &rep.chunk, TOKEN_READ | TOKEN_WRITE, c->session, token);
 	if (first && !rep.existed && S_ISREG(rep.attr.mode)) {
@@ -574,11 +575,21 @@ void call_dispatch(struct call *c, struct slice fields)
 		client_handle(c, fields);
 }
 
+bool call_admitted(struct call *c)
+{
+	int r = peer_scope(c->m, c->peer, &c->scope);
+
+	if (r == ERR_PERM) {
+		call_fail(c, r, "this credential is for an export that is not there");
+		return false;
+	}
+	return call_may(c, r) && call_may(c, scope_admits(&c->scope, c->h.op));
+}
+
 void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
 			struct slice fields)
 {
 	struct call c = {.m = m, .peer = peer, .h = *h};
-	int r;
 
 	if ((h->flags & WIRE_REPLY) && h->op == OP_LEASE_RECALL) {
 		rpc_lease_recalled(m, peer, h, fields);
@@ -592,10 +603,6 @@ void rpc_client_message(struct master *m, struct peer *peer, const struct wire_h
 		peer_fail(peer, h, ERR_PERM, "that needs the certificate of an administrator");
 		return;
 	}
-	r = peer_scope(m, peer, &c.scope);
-	if (r == ERR_PERM)
-		call_fail(&c, r, "this credential is for an export that is not there");
-	else if (call_may(&c, r) && call_may(&c, scope_admits(&c.scope, h->op)) &&
-		 rate_admits(&c, fields))
+	if (call_admitted(&c) && rate_admits(&c, fields))
 		call_dispatch(&c, fields);
 }

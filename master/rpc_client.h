@@ -74,6 +74,8 @@ void call_reply(struct call *c, const void *reply, uint8_t leased);
 void call_park(struct call *c, struct slice fields);
 /* Proposes a command; its answer goes out when it is applied. Takes over what is in c->gate. */
 void call_propose(struct call *c, struct slice fields, uint16_t number, const void *record);
+/* Finds out what the peer may see now, and whether it may ask this. False: it is refused, and told. */
+bool call_admitted(struct call *c);
 /* The handler by the request's opcode, once it is admitted. */
 void call_dispatch(struct call *c, struct slice fields);
 /* False: the session is another credential's. It is refused, and told. */

@@ -47,8 +47,9 @@ bool peer_owns(struct master *m, const struct peer *peer, uint64_t session)
 {
 	const struct session_clock *s = session ? session_find(m, session) : NULL;
 
-	/* Whoever asks for one that is not there finds that out by himself. */
-	return !s || (is_credential(peer, s->credential) &&
+	/* Whoever asks for one that is not there finds that out by himself. Without a credential: of a
+	 * master that did not note it yet. */
+	return !s || ((!s->credential[0] || is_credential(peer, s->credential)) &&
 		      strcmp(s->export, peer_export(peer)) == 0);
 }
 
@@ -203,7 +204,8 @@ void rate_tick(struct master *m)
 		DL_DELETE(m->limited, c);
 		if (x)
 			x->waiting--;
-		if (!c->peer->closing)
+		/* Without its export it sees nothing, not all. */
+		if (!c->peer->closing && call_admitted(c))
 			call_dispatch(c, buf_slice(&c->fields));
 		call_free(c);
 	}

@@ -1,7 +1,11 @@
-/* escape ADDR CREDENTIALS INSIDE FOREIGN FILE: what a client that is confined to an export can do when
- * it says what no libcairn would: inode numbers that it never looked up. INSIDE: a directory of the
- * export; FOREIGN, FILE: a directory of another tenant and a file in it. A line for each attempt: its name
- * and the outcome, "OK" for success. */
+/* escape ADDR CREDENTIALS INSIDE FOREIGN FILE
+ * escape late ADDR CREDENTIALS FOREIGN
+ *
+ * The first: what a client that is confined to an export can do when it says what no libcairn
+ * would: inode numbers that it never looked up. INSIDE: a directory of the export; FOREIGN, FILE: a
+ * directory of another tenant and a file in it. A line for each attempt: its name and the outcome,
+ * "OK" for success. The second: asks for FOREIGN more often than the export's rate allows, says
+ * "queued" when all but the first request wait, and then what each of them came to. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +15,7 @@
 #include "common/conn.h"
 
 enum { WAIT_MS = 20000, ROOT = 1 };
+enum { LATE_MS = 50000, LATE = 60 }; /* as many requests take longer than that, at one a second */
 
 static struct conn *conn;
 static uint64_t session, seq;
@@ -75,6 +80,24 @@ static void reads(uint64_t inside, uint64_t foreign, uint64_t file)
 	tell("xattr-foreign", ask(OP_XATTR_GET, &xattr, &value));
 	tell("xattrs-foreign", ask(OP_XATTR_LIST, &ref, &value));
 	tell("statfs-foreign", ask(OP_STATFS, &ref, &space));
+}
+
+/* What was permitted once is not had again by asking for the answer again. */
+static void replays(uint64_t inside)
+{
+	struct wire_make make = {.id = opid(), .parent = inside, .name = SLICE_LIT("replayed"),
+				 .mode = 0100644, .flags = MAKE_CHUNK};
+	struct wire_unlink unlink = {.parent = inside, .name = make.name};
+	struct wire_unlink_reply gone;
+	struct wire_make_reply made;
+
+	for (int i = 0; i < 2; i++) {
+		made = (struct wire_make_reply){0};
+		tell("make-inside", ask(OP_MAKE, &make, &made));
+		printf("with-token %s\n", made.chunk.token.len ? "yes" : "no");
+	}
+	unlink.id = opid();
+	tell("unlink-inside", ask(OP_UNLINK, &unlink, &gone));
 }
 
 static void changes(uint64_t inside, uint64_t foreign, uint64_t file)
@@ -156,34 +179,77 @@ static void others(void)
 	tell("other-session", stolen);
 }
 
-int main(int argc, char **argv)
+/* What waits for its turn is looked at as things are then. */
+static int late(uint64_t foreign)
+{
+	_cleanup_buf_ struct buf out = {0}, fields = {0};
+	struct wire_inode_ref req = {.inode = foreign, .cred.flags = CRED_KERNEL};
+	uint64_t first = conn->next_id;
+	int64_t end = deadline_in(LATE_MS);
+	struct wire_header h;
+	int r = 0;
+
+	for (int i = 0; i < LATE && r == 0; i++)
+		r = wire_put_request(&out, OP_GETATTR, conn->next_id++, 0, &req, 0);
+	if (r == 0)
+		r = conn_send(conn, buf_slice(&out), NULL, 0, end, &why);
+	for (uint64_t i = 0; i < LATE && r == 0; i++) {
+		struct wire_attr_reply rep;
+		r = conn_recv_reply(conn, OP_GETATTR, first + i, &h, &fields, end, &why);
+		if (r < 0)
+			break;
+		tell("late", wire_get_reply(&h, buf_slice(&fields), &rep, NULL, &why));
+		if (i == 0)
+			puts("queued");
+		fflush(stdout);
+	}
+	if (r < 0)
+		fprintf(stderr, "%s\n", err_message(&why));
+	return r < 0;
+}
+
+static int connect_to(const char *addr, const char *credentials, struct cred *cred)
 {
 	struct wire_session_open open = {.name = SLICE_LIT("escape"), .nonce = (uint64_t)clock_ms()};
-	uint64_t inside, foreign, file;
-	struct wire_session opened;
-	struct cred cred;
-	int r;
+	struct wire_session opened = {0};
+	int r = cred_load(cred, credentials, NULL, CRED_ROLES_CLIENT, "escape", &why);
 
-	if (argc != 6)
-		return 2;
-	r = cred_load(&cred, argv[2], NULL, CRED_ROLES_CLIENT, "escape", &why);
 	if (r == 0)
-		r = conn_dial(argv[1], &cred, ROLE_MASTER, deadline_in(WAIT_MS), &conn, &why);
+		r = conn_dial(addr, cred, ROLE_MASTER, deadline_in(WAIT_MS), &conn, &why);
 	if (r == 0)
 		r = ask(OP_SESSION_OPEN, &open, &opened);
-	if (r < 0) {
+	if (r < 0)
 		fprintf(stderr, "%s\n", err_message(&why));
-		return 1;
-	}
 	session = opened.session;
-	inside = strtoull(argv[3], NULL, 10);
-	foreign = strtoull(argv[4], NULL, 10);
-	file = strtoull(argv[5], NULL, 10);
-	reads(inside, foreign, file);
-	changes(inside, foreign, file);
-	others();
-	ask(OP_SESSION_CLOSE, &(struct wire_session_ref){.session = session}, &(struct wire_empty){});
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	bool is_late = argc == 5 && strcmp(argv[1], "late") == 0;
+	uint64_t inside, foreign, file;
+	struct cred cred;
+	int r = 0;
+
+	if (!is_late && argc != 6)
+		return 2;
+	if (connect_to(argv[1 + is_late], argv[2 + is_late], &cred) < 0)
+		return 1;
+	if (is_late) {
+		r = late(strtoull(argv[4], NULL, 10));
+	} else {
+		inside = strtoull(argv[3], NULL, 10);
+		foreign = strtoull(argv[4], NULL, 10);
+		file = strtoull(argv[5], NULL, 10);
+		reads(inside, foreign, file);
+		changes(inside, foreign, file);
+		replays(inside);
+		others();
+	}
+	if (r == 0)
+		ask(OP_SESSION_CLOSE, &(struct wire_session_ref){.session = session},
+		    &(struct wire_empty){});
 	conn_free(conn);
 	cred_release(&cred);
-	return 0;
+	return r;
 }

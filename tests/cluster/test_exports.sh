@@ -89,6 +89,11 @@ write-foreign NOENT
 wrote-foreign NOENT
 lock-foreign NOENT
 fault-foreign NOENT
+make-inside OK
+with-token yes
+make-inside OK
+with-token no
+unlink-inside OK
 status PERM
 fsck PERM
 quotas PERM
@@ -190,6 +195,13 @@ check "and confines" sh -c "[ \"\$(timeout 60 cairn --credentials '$A' cat /../o
 check "the backup" cairn backup "$WORK/backup"
 check "is restored" cairn-master --import "$WORK/backup" --data-dir "$WORK/restored"
 check "and checked" sh -c "cairn-master --check --data-dir '$WORK/restored' >'$WORK/checked' && grep -q '^0 wrong' '$WORK/checked'"
+check "one request a second" cairn export set a --rate 1
+"$TESTS_BIN/escape" late "$CAIRN_MASTER" "$A" "$(inode "$MNT/tenants/b")" >"$WORK/late" &
+late=$!
+BACKGROUND+=("$late")
+check "some wait" wait_for 20 grep -q queued "$WORK/late"
 check "it is removed" cairn export remove a
+check "what waited is answered" wait "$late"
+check "and sees nothing instead of all" sh -c "grep -q 'late PERM' '$WORK/late' && ! grep -q 'late OK' '$WORK/late'"
 check "and nobody comes in" refused "export that is not there" as_a ls /
 check "the directory is still there" [ "$(cat "$MNT/tenants/a/own")" = a ]
