@@ -392,12 +392,18 @@ int access_wrote(struct state *st, const struct wire_wrote *req)
 	return may_data(st, &req->cred, req->inode, ACCESS_WRITE);
 }
 
-/* As fcntl(2) and flock(2) want the file open: an append lock is a writer's. */
+bool access_keeps_privileges(const struct wire_cred *cred, uint32_t uid)
+{
+	return !is_checked(cred) || cred->uid == uid;
+}
+
+/* As fcntl(2) and flock(2) want the file open: an append lock is a writer's. Nothing is asked of who
+ * gives one back: whoever may not write any more must not keep others from it. */
 int access_lock(struct state *st, const struct wire_lock *req)
 {
 	int r;
 
-	if (req->type == LOCK_FREE && req->kind != LOCK_APPEND)
+	if (req->type == LOCK_FREE)
 		return access_inode(st, &req->cred, req->inode);
 	r = may_data(st, &req->cred, req->inode, ACCESS_WRITE);
 	if (r == ERR_ACCES && req->kind != LOCK_APPEND &&

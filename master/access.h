@@ -29,6 +29,9 @@ bool access_is_root(struct state *st, const struct wire_cred *cred, uint64_t dir
 /* Whether setting the set-group-id bit on something of this group is ignored for them. */
 bool access_drops_setgid(const struct wire_cred *cred, uint32_t gid);
 
+/* Whether WROTE_KEEP_PRIV is believed of them, of a file of this owner: nobody else sets those bits. */
+bool access_keeps_privileges(const struct wire_cred *cred, uint32_t uid);
+
 /* GETATTR and others that need nothing but the inode. */
 int access_getattr(struct state *st, const struct wire_inode_ref *req);
 int access_lookup(struct state *st, const struct wire_name_ref *req);

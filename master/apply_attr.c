@@ -293,12 +293,14 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 	const struct wire_wrote *req = &m->req;
 	_cleanup_buf_ struct buf backing = {0};
 	struct row_inode row;
+	bool keep;
 	int r = apply_inode_get(a, req->inode, &row, &backing);
 
 	if (r < 0)
 		return r;
 	if (S_ISDIR(row.mode))
 		return ERR_ISDIR;
+	keep = (req->flags & WROTE_KEEP_PRIV) && access_keeps_privileges(&req->cred, row.uid);
 	if (!S_ISREG(row.mode) || req->end < req->offset ||
 	    ((req->flags & WROTE_HOLE) && (req->flags & WROTE_SET_ASIDE)))
 		return ERR_INVAL;
@@ -315,7 +317,7 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 		r = chunks_mark_written(a, req, &row);
 	if (r == 0)
 		r = space_wrote(a, req, &row);
-	if (r == 0 && !(req->flags & WROTE_KEEP_PRIV))
+	if (r == 0 && !keep)
 		r = drop_capabilities(a, req->inode, &row);
 	if (r < 0)
 		return r;
@@ -323,7 +325,7 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 		append_end(a, req);
 	if (req->end > row.size && !(req->flags & WROTE_KEEP_SIZE))
 		row.size = req->end;
-	if (req->cred.uid != 0 && !(req->flags & WROTE_KEEP_PRIV))
+	if (req->cred.uid != 0 && !keep)
 		drop_suid(&row);
 	if (req->flags & WROTE_HELD)
 		touch_held(a, &row, req);

@@ -196,7 +196,8 @@ void on_lock(struct call *c, struct slice fields)
 
 	if (answered_before(c, &req.id) || !call_may(c, access_lock(c->m->st, &req)))
 		return;
-	if (req.kind == LOCK_APPEND && (c->scope.row.flags & EXPORT_READ_ONLY)) {
+	if (req.kind == LOCK_APPEND && req.type != LOCK_FREE &&
+	    (c->scope.row.flags & EXPORT_READ_ONLY)) {
 		call_fail(c, ERR_ROFS, NULL);
 		return;
 	}

@@ -9,6 +9,7 @@
 
 #include "master/access.h"
 #include "master/acl.h"
+#include "master/rpc_client.h"
 #include "tests/unit/apply_fixture.h"
 
 enum { OWNER = 1000, MATE = 1001, GUEST = 1002, GROUP = 50, OTHER_GROUP = 60,
@@ -230,6 +231,10 @@ static void test_data(void **state)
 	assert_int_equal(access_lock(st, &lock), 0);
 	lock.type = LOCK_EXCLUSIVE;
 	assert_int_equal(access_lock(st, &lock), ERR_ACCES);
+	lock.kind = LOCK_APPEND;
+	assert_int_equal(access_lock(st, &lock), ERR_ACCES);
+	lock.type = LOCK_FREE; /* got when it was permitted: others wait for it */
+	assert_int_equal(access_lock(st, &lock), 0);
 	/* An owner may have it open since before the mode was this; but does not open it now. */
 	locate.cred = wrote.cred = who(OWNER, 1);
 	assert_int_equal(access_locate(st, &locate), 0);
@@ -264,6 +269,22 @@ static void test_apply_asks(void **state)
 	mode.req.id = opid();
 	assert_int_equal(apply(CMD_NUMBER_SETATTR, &mode), 0);
 	assert_int_equal(attr_of(f).mode & 07777, 0755);
+}
+
+/* That set-id bits were set after what was written is believed of who can set them. */
+static void test_keeps_privileges(void **state)
+{
+	uint64_t f = owned("f", S_IFREG | 04777);
+	struct cmd_wrote wrote = {.req = {.cred = who(OWNER, GROUP), .inode = f,
+					  .flags = WROTE_KEEP_PRIV}};
+
+	wrote.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_WROTE, &wrote), 0);
+	assert_int_equal(attr_of(f).mode & 07777, 04777);
+	wrote.req.cred = who(GUEST, 1);
+	wrote.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_WROTE, &wrote), 0);
+	assert_int_equal(attr_of(f).mode & 07777, 0777);
 }
 
 /* ---- exports ---- */
@@ -316,6 +337,31 @@ static void test_export_rows(void **state)
 	assert_int_equal(export_set("x", 0, EXPORT_REMOVE, 0), ERR_NODATA);
 	assert_int_equal(session_open("x", 24), ERR_PERM);
 	assert_int_equal(quota_set(d, QUOTA_REMOVE), 0);
+}
+
+/* A session is its credential's. One of a master that did not note whose it is goes on, but not for
+ * an export's clients, who had none then. */
+static void test_sessions_owner(void **state)
+{
+	struct master m = {0};
+	struct tls_conn tls = {.peer = {.role = ROLE_CLIENT, .name = "c"}};
+	struct peer peer = {.tls = &tls};
+	struct session_clock *s;
+
+	assert_true(peer_owns(&m, &peer, 7)); /* there is none */
+	session_seen(&m, 7);
+	s = session_find(&m, 7);
+	assert_non_null(s);
+	assert_true(peer_owns(&m, &peer, 7));
+	snprintf(s->credential, sizeof(s->credential), "client/other");
+	assert_false(peer_owns(&m, &peer, 7));
+	snprintf(s->credential, sizeof(s->credential), "client/c");
+	assert_true(peer_owns(&m, &peer, 7));
+	snprintf(tls.peer.export, sizeof(tls.peer.export), "x");
+	assert_false(peer_owns(&m, &peer, 7));
+	s->credential[0] = '\0';
+	assert_false(peer_owns(&m, &peer, 7));
+	session_forget(&m, 7);
 }
 
 /* Whoever asks, root too: what is not counted in the export's quota, or one in it, is not there. */
@@ -372,7 +418,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_xattrs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_apply_asks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keeps_privileges, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_export_rows, setup, teardown),
+		cmocka_unit_test(test_sessions_owner),
 		cmocka_unit_test_setup_teardown(test_confined, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
