@@ -75,11 +75,13 @@ int access_check(struct access *a, const struct access_wish *wish, int64_t now_m
 	struct access_token *seen = &a->tokens[wish->chunk % ACCESS_TOKENS];
 	int r = 0;
 
+	a->ran_out = false;
 	if (!slice_eq(wish->token, slice_of(seen->bytes, seen->len)) || seen->len == 0)
 		r = token_take(a, seen, wish->token, err);
 	if (r < 0)
 		return r;
-	if (now_ms >= seen->until_ms)
+	a->ran_out = now_ms >= seen->until_ms;
+	if (a->ran_out)
 		return refuse(err, "has run out");
 	if (seen->t.chunk != wish->chunk || seen->t.version != wish->version)
 		return refuse(err, "for another chunk or version");

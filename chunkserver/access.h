@@ -28,6 +28,7 @@ struct access {
 		uint8_t tag[TOKEN_TAG_BYTES];
 	} members[ACCESS_MEMBERS];
 	unsigned next_member;
+	bool ran_out; /* that is all that was wrong when a request was refused last */
 };
 
 /* What a request wants to do. */

@@ -17,6 +17,7 @@
 #include "common/conn.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/audit.h"
 #include "common/privs.h"
 
 static struct {
@@ -25,6 +26,7 @@ static struct {
 	bool core_dumps;
 	int64_t sync_interval_ms, report_interval_ms, scrub_period_ms, reserve_bytes;
 	int64_t max_connections, io_timeout_ms;
+	int64_t audit_bytes, audit_keep;
 	bool allow_plaintext;
 } o;
 
@@ -55,6 +57,7 @@ static const struct conf_option option_rows[] = {
 	{"io_timeout", CONF_TIME, &o.io_timeout_ms, "10s", 100, 600000,
 	 "how long one exchange with a peer may take"},
 	PRIVS_OPTIONS(&o.user, &o.core_dumps),
+	AUDIT_OPTIONS(&o.audit_bytes, &o.audit_keep),
 	{"log_level", CONF_STRING, &o.log_level, "info", 0, 0, "error, warn, info or debug"},
 	{"name", CONF_STRING, &o.name, "chunkserver", 0, 0, "shown in the log"},
 	{0},
@@ -174,16 +177,6 @@ static int block_signals(int *ret_hangup_fd, struct err *err)
 	return fd < 0 ? err_set_errno(err, errno, "signalfd") : fd;
 }
 
-static void raise_file_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static int run(struct store *store, int listen_fd, const char *addr, int signal_fd, int hangup_fd,
 	       struct err *err)
 {
@@ -241,7 +234,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = settings_check(&err);
 	if (r == 0) {
-		raise_file_limit();
+		privs_raise_files();
 		r = signal_fd = block_signals(&hangup_fd, &err);
 	}
 	if (r >= 0)
@@ -264,11 +257,14 @@ int main(int argc, char **argv)
 		r = store_open(&store_options, &store, &err);
 	}
 	if (r == 0)
+		r = audit_open(o.data.items[0], o.audit_bytes, o.audit_keep, &err);
+	if (r == 0)
 		r = run(store, listen_fd, addr, signal_fd, hangup_fd, &err);
 	if (r < 0)
 		log_error("%s", err_message(&err));
 	if (store)
 		store_close(store);
+	audit_close();
 	cred_release(&cred);
 	conf_release(&conf);
 	if (r == 0)

@@ -8,11 +8,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/audit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -31,6 +33,7 @@ enum {
 	 * disk. */
 	FAILED_NAMED = 3,
 	FAILED_MS = 1000,
+	WHO_BYTES = ADDR_BYTES_MAX + 160,
 };
 
 struct waiting {
@@ -59,8 +62,21 @@ uint64_t serve_refused(void)
 	return atomic_load(&refused);
 }
 
-int session_allowed(struct session *s, const struct access_wish *wish, struct err *err)
+/* "127.0.0.1:4711 (client mount-1, cairn 12)" */
+static const char *who(const struct conn *c, char *ret, size_t room)
 {
+	if (c->tls)
+		snprintf(ret, room, "%s (%s %s, %s)", c->peer, identity_role_name(c->tls->peer.role),
+			 c->tls->peer.name, c->peer_name);
+	else
+		snprintf(ret, room, "%s (%s)", c->peer, c->peer_name);
+	return ret;
+}
+
+int session_allowed(struct session *s, const struct wire_header *h, const struct access_wish *wish,
+		    struct err *err)
+{
+	char name[WHO_BYTES];
 	int r;
 
 	if (s->up->peer_role == ROLE_CHUNKSERVER)
@@ -69,10 +85,10 @@ int session_allowed(struct session *s, const struct access_wish *wish, struct er
 	if (r == 0)
 		return 0;
 	atomic_fetch_add(&refused, 1);
-	if (!s->refused)
-		log_warn("%s (%s): chunk %016llx refused: %s", s->up->peer, s->up->peer_name,
-			 (unsigned long long)wish->chunk, err_message(err));
-	s->refused = true;
+	if (!s->access.ran_out)
+		audit_refused("%s by %s: chunk %016llx v%u: %s", wire_op_name(h->op),
+			      who(s->up, name, sizeof(name)), (unsigned long long)wish->chunk,
+			      wish->version, err_message(err));
 	return r;
 }
 
@@ -137,6 +153,7 @@ static int next_event(struct session *s, struct err *err)
 
 static void session_run(struct session *s)
 {
+	char name[WHO_BYTES];
 	struct err err = {0};
 	int r = 0;
 
@@ -150,7 +167,7 @@ static void session_run(struct session *s)
 			r = on_message(s, &h, &err);
 	}
 	if (r < 0 && r != ERR_CLOSED)
-		log_warn("%s (%s): %s", s->up->peer, s->up->peer_name, err_message(&err));
+		log_warn("%s: %s", who(s->up, name, sizeof(name)), err_message(&err));
 	/* Writes that were received whole are finished, whoever asked for them. */
 	while (s->n > 0)
 		session_finish_one(s, &err);
@@ -196,11 +213,12 @@ static void *connection_thread(void *arg)
 static void start_connection(struct port *port, struct conn *conn)
 {
 	struct start *start = malloc(sizeof(*start));
+	char name[WHO_BYTES];
 	pthread_t thread;
 
 	if (conn->peer_role == ROLE_MASTER || !start ||
 	    atomic_load(&port->connections) >= (unsigned)port->o->max_connections) {
-		log_warn("%s (%s): refused: %s", conn->peer, conn->peer_name,
+		log_warn("%s: refused: %s", who(conn, name, sizeof(name)),
 			 !start ? "no memory" : conn->peer_role == ROLE_MASTER
 			 ? "masters have no business here" : "max_connections reached");
 		free(start);
@@ -269,6 +287,8 @@ static bool waiting_step(struct port *port, unsigned i)
 		start_connection(port, conn);
 		return true;
 	}
+	if (err.code != ERR_CLOSED)
+		audit_refused("connection from %s", err_message(&err));
 	/* ERR_CLOSED: somebody only looked whether the port is open. */
 	if (err.code != ERR_CLOSED && failed_named(port))
 		log_warn("%s", err_message(&err));

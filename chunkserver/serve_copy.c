@@ -143,12 +143,13 @@ static int copy_check(const struct wire_header *h, const struct wire_copy *m, st
 }
 
 /* It reads the source for the client; what it writes is looked at in session_put. */
-static int source_allowed(struct session *s, const struct wire_copy *m, struct err *err)
+static int source_allowed(struct session *s, const struct wire_header *h,
+			  const struct wire_copy *m, struct err *err)
 {
 	struct access_wish wish = {.token = m->source_token, .chunk = m->source,
 				   .version = m->source_version, .rights = TOKEN_READ,
 				   .servers = m->from, .n_servers = m->n_from};
-	return session_allowed(s, &wish, err);
+	return session_allowed(s, h, &wish, err);
 }
 
 int session_copy(struct session *s, const struct wire_header *h, struct err *err)
@@ -169,7 +170,7 @@ int session_copy(struct session *s, const struct wire_header *h, struct err *err
 	}
 	if (r < 0)
 		return session_answer(s, h, r, local.text, 0, err);
-	r = source_allowed(s, &m, &local);
+	r = source_allowed(s, h, &m, &local);
 	if (r == 0)
 		r = source_read(s, &m, &local);
 	if (r < 0)

@@ -46,7 +46,6 @@ struct session {
 	char source_addr[ADDR_BYTES_MAX];
 	struct buf fields, reply_fields, out;
 	struct access access;
-	bool refused; /* it was told in the log that this client shows no valid tokens */
 };
 
 /* Requests in progress, over all connections. */
@@ -56,8 +55,9 @@ extern atomic_uint serve_in_progress;
 bool is_damage(int code);
 bool out_of_contact(const struct session *s);
 
-/* Whether the peer may: ERR_TOKEN. Other chunkservers may do what a client's token allowed their like. */
-int session_allowed(struct session *s, const struct access_wish *wish, struct err *err);
+/* Whether the peer may: ERR_TOKEN, written into the audit log. Other chunkservers may do what a client's token allowed their like. */
+int session_allowed(struct session *s, const struct wire_header *h, const struct access_wish *wish,
+		    struct err *err);
 
 /* Answers a request without fields: code 0, or a failure that `server` caused (0: nobody else). */
 int session_answer(struct session *s, const struct wire_header *h, int code, const char *text,

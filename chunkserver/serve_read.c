@@ -104,7 +104,7 @@ int session_read(struct session *s, const struct wire_header *h, struct err *err
 	int r = wire_read_get(&c, &m), fd;
 
 	if (r == 0)
-		r = session_allowed(s, &(struct access_wish){.token = m.token, .chunk = m.chunk,
+		r = session_allowed(s, h, &(struct access_wish){.token = m.token, .chunk = m.chunk,
 				    .version = m.version, .rights = TOKEN_READ}, &local);
 	if (r == 0 && (m.offset % BLOCK_BYTES || m.len % BLOCK_BYTES || m.len == 0 ||
 		       m.len > DATA_BYTES_MAX || m.offset > 1u << CHUNK_BITS_MAX))
@@ -156,7 +156,7 @@ int session_sums(struct session *s, const struct wire_header *h, struct err *err
 	int r = sums ? wire_sums_get(&c, &m) : ERR_NOMEM;
 
 	if (r == 0)
-		r = session_allowed(s, &(struct access_wish){.token = m.token, .chunk = m.chunk,
+		r = session_allowed(s, h, &(struct access_wish){.token = m.token, .chunk = m.chunk,
 				    .version = m.version, .rights = TOKEN_READ}, &local);
 	if (r == 0)
 		r = store_acquire(s->o->store, m.chunk, m.version, 0,

@@ -360,12 +360,13 @@ int session_write(struct session *s, const struct wire_header *h, struct err *er
 	return r < 0 ? r : session_put(s, h, &m, false, err);
 }
 
-static int write_allowed(struct session *s, const struct wire_write *m, struct err *err)
+static int write_allowed(struct session *s, const struct wire_header *h,
+			 const struct wire_write *m, struct err *err)
 {
 	struct access_wish wish = {.token = m->token, .chunk = m->chunk, .version = m->version,
 				   .rights = TOKEN_WRITE, .session = m->session,
 				   .servers = m->chain, .n_servers = m->n_chain};
-	return session_allowed(s, &wish, err);
+	return session_allowed(s, h, &wish, err);
 }
 
 int session_put(struct session *s, const struct wire_header *h, const struct wire_write *m, bool here,
@@ -384,7 +385,7 @@ int session_put(struct session *s, const struct wire_header *h, const struct wir
 	}
 	p = pending_new(s, h, m);
 	FAULT_POINT(CS_WRITE_RECEIVED, p->place);
-	code = out_of_contact(s) ? ERR_LEASE : write_allowed(s, m, &local);
+	code = out_of_contact(s) ? ERR_LEASE : write_allowed(s, h, m, &local);
 	if (code == 0)
 		code = lock_write(s, h, m, p, &local);
 	FAULT_POINT(CS_WRITE_LOCKED, p->place);
@@ -456,7 +457,7 @@ int session_sync(struct session *s, const struct wire_header *h, struct err *err
 	int r = wire_sync_get(&c, &m), forward = 0;
 
 	if (r == 0)
-		r = session_allowed(s, &(struct access_wish){.token = m.token, .chunk = m.chunk,
+		r = session_allowed(s, h, &(struct access_wish){.token = m.token, .chunk = m.chunk,
 				    .version = m.version, .rights = TOKEN_READ | TOKEN_WRITE,
 				    .servers = m.chain, .n_servers = m.n_chain}, &local);
 	if (r < 0)

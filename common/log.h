@@ -6,12 +6,20 @@
 #ifndef CAIRN_COMMON_LOG_H
 #define CAIRN_COMMON_LOG_H
 
+#include <stddef.h>
+
 enum log_level { LOG_ERROR = 0, LOG_WARN = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
 
 /* Call once, before other threads start. name: shown in each line; copied. */
 void log_setup(const char *name, enum log_level level);
 int log_level_parse(const char *text, enum log_level *ret); /* "error" "warn" "info" "debug" */
 extern enum log_level log_level_current;
+
+/* For lines of the same look elsewhere: the time and a space, without a NUL (ret: LOG_TIME_BYTES); text with
+ * its control characters as \xNN, cut to room (at least 5). Both return the length. */
+enum { LOG_TIME_BYTES = 32 };
+size_t log_time(char *ret);
+size_t log_escape(char *out, size_t room, const char *text);
 
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

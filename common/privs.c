@@ -5,7 +5,9 @@
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,6 +81,17 @@ int privs_drop(const char *user, bool core_dumps, struct err *err)
 	else
 		privs_no_core();
 	return 0;
+}
+
+void privs_raise_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warn("open files stay limited: %s", strerror(errno));
 }
 
 void privs_no_core(void)

@@ -25,6 +25,8 @@ int privs_make_dir(const char *user, const char *path, struct err *err);
 /* Becomes `user` (NULL or "": stays who it is) with that user's groups; nothing that is executed
  * later gains rights. ERR_CONFIG: no such user, or only root may become it. */
 int privs_drop(const char *user, bool core_dumps, struct err *err);
+/* As many open files as the system lets it have. */
+void privs_raise_files(void);
 /* No core file of this process, no debugger of the same user, from now on. */
 void privs_no_core(void);
 

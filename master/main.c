@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "common/audit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/conf.h"
@@ -76,6 +77,7 @@ static const struct conf_option master_option_rows[] = {
 	 "how long a client may use what it was told of a chunk's place before it asks again; the keys of "
 	 "access tokens change as often"},
 	PRIVS_OPTIONS(&master.o.user, &master.o.core_dumps),
+	AUDIT_OPTIONS(&master.o.audit_bytes, &master.o.audit_keep),
 	{"buffer_room", CONF_SIZE, &master.o.buffer_free_min, "256M", 0, INT64_MAX,
 	 "while a server has less room than this, clients hold no writes back: a full disk is told by "
 	 "write(2) itself"},
@@ -463,9 +465,12 @@ int main(int argc, char **argv)
 	if (r == 0 && offline_wanted(&m->o))
 		return offline_run(&m->o);
 	if (r == 0) {
+		privs_raise_files();
 		open_loop(m);
 		r = open_state(m, &err);
 	}
+	if (r == 0)
+		r = audit_open(m->o.data_dir, m->o.audit_bytes, m->o.audit_keep, &err);
 	if (r == 0)
 		r = open_log(m, &err);
 	if (r < 0) {
@@ -487,6 +492,7 @@ int main(int argc, char **argv)
 	state_free(m->st);
 	store_close(m->store);
 	server_free(m->server);
+	audit_close();
 	cred_release(&m->cred);
 	conf_release(&master_conf);
 	uv_loop_close(m->loop);

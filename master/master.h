@@ -26,6 +26,7 @@ struct master_options {
 	int64_t lease_ms, lease_quarantine_ms, lease_max, orphan_linger_ms;
 	int64_t buffer_free_min; /* bytes */
 	int64_t token_life_ms;
+	int64_t audit_bytes, audit_keep;
 	bool check, json, allow_plaintext;
 	char *export_file, *import_file;
 };

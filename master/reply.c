@@ -1,6 +1,7 @@
 /* Answers to a peer's requests, for whatever sends them. */
 #include "common/cleanup.h"
 #include "common/wire.h"
+#include "master/audit.h"
 #include "master/server.h"
 
 static void peer_send_or_close(struct peer *p, struct buf *out, int r, uint8_t leased)
@@ -18,6 +19,7 @@ void peer_reply_leased(struct peer *p, const struct wire_header *request, const 
 {
 	_cleanup_buf_ struct buf out = {0};
 	int r = wire_put_reply(&out, request->op, request->id, request->trace, reply, 0);
+	audit_answered(p, request, 0, NULL);
 	peer_send_or_close(p, &out, r, leased);
 }
 
@@ -31,6 +33,7 @@ void peer_reply_raw(struct peer *p, const struct wire_header *request, struct sl
 {
 	_cleanup_buf_ struct buf out = {0};
 	int r = wire_put_reply_raw(&out, request->op, request->id, request->trace, fields);
+	audit_answered(p, request, 0, NULL);
 	peer_send_or_close(p, &out, r, leased);
 }
 
@@ -40,6 +43,7 @@ void peer_fail_leased(struct peer *p, const struct wire_header *request, int cod
 	_cleanup_buf_ struct buf out = {0};
 	int r = wire_put_failure(&out, request->op, request->id, request->trace, code,
 				 text && text[0] ? text : err_text(code), 0);
+	audit_answered(p, request, code, text);
 	peer_send_or_close(p, &out, r, leased);
 }
 

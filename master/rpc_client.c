@@ -11,6 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "master/audit.h"
 
 struct call *call_keep(const struct call *c, struct slice fields)
 {
@@ -26,6 +27,7 @@ struct call *call_keep(const struct call *c, struct slice fields)
 		free(kept);
 		return NULL;
 	}
+	kept->asked = buf_slice(&kept->fields);
 	peer_ref(kept->peer);
 	return kept;
 }
@@ -39,6 +41,8 @@ void call_free(struct call *c)
 
 void call_fail(struct call *c, int code, const char *text)
 {
+	if (audit_is_refusal(code))
+		audit_refusal(c->peer, &c->h, c->asked, code, text);
 	peer_fail(c->peer, &c->h, code, text);
 }
 
@@ -586,10 +590,22 @@ bool call_admitted(struct call *c)
 	return call_may(c, r) && call_may(c, scope_admits(&c->scope, c->h.op));
 }
 
+/* Administration that comes in many requests is written down once: a backup when it begins, the count of
+ * a quota with the QUOTA_SET before it. */
+static bool is_one_of_many(const struct wire_header *h, struct slice fields)
+{
+	struct cursor c = cursor_slice(fields);
+	struct wire_backup backup;
+
+	if (h->op == OP_BACKUP)
+		return wire_backup_get(&c, &backup) == 0 && !backup.start;
+	return h->op == OP_QUOTA_COUNT;
+}
+
 void rpc_client_message(struct master *m, struct peer *peer, const struct wire_header *h,
 			struct slice fields)
 {
-	struct call c = {.m = m, .peer = peer, .h = *h};
+	struct call c = {.m = m, .peer = peer, .h = *h, .asked = fields};
 
 	if ((h->flags & WIRE_REPLY) && h->op == OP_LEASE_RECALL) {
 		rpc_lease_recalled(m, peer, h, fields);
@@ -600,9 +616,11 @@ void rpc_client_message(struct master *m, struct peer *peer, const struct wire_h
 		return;
 	}
 	if (is_administration(h->op) && !peer_is_admin(peer)) {
-		peer_fail(peer, h, ERR_PERM, "that needs the certificate of an administrator");
+		call_fail(&c, ERR_PERM, "that needs the certificate of an administrator");
 		return;
 	}
+	if (is_administration(h->op) && !is_one_of_many(h, fields))
+		audit_asked(peer, h, fields);
 	if (call_admitted(&c) && rate_admits(&c, fields))
 		call_dispatch(&c, fields);
 }

@@ -33,6 +33,7 @@ struct call {
 	struct peer *peer;
 	struct wire_header h;
 	struct buf fields;
+	struct slice asked; /* the fields again, for as long as a handler runs; kept: `fields` */
 	unsigned attempts;
 	int64_t park_until_ms; /* 0: was never parked */
 	int64_t gate_until_ms; /* 0: never waited for others' leases */

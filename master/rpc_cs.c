@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "master/audit.h"
 #include "master/master.h"
 
 static struct cs *peer_cs(struct peer *peer)
@@ -481,6 +482,7 @@ void rpc_cs_message(struct master *m, struct peer *peer, const struct wire_heade
 		return;
 	}
 	if (h->op == OP_CS_REGISTER) {
+		audit_asked(peer, h, fields);
 		on_register(m, peer, h, fields);
 		return;
 	}

@@ -7,11 +7,13 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "common/audit.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/conn.h"
 #include "common/fault_net.h"
 #include "common/log.h"
+#include "master/audit.h"
 
 struct server {
 	uv_loop_t *loop;
@@ -38,6 +40,7 @@ static void peer_free_if_done(struct peer *p)
 {
 	if (p->refs > 0)
 		return;
+	audit_gone(p);
 	auth_release(&p->auth);
 	if (p->tls)
 		tls_conn_release(p->tls);
@@ -87,6 +90,8 @@ void peer_close(struct peer *p, const char *why)
 	p->closing = true;
 	if (why && (!p->in_setup || p->server->n_failed++ < FAILED_NAMED))
 		log_warn("%s: %s", p->name, why);
+	if (why && p->in_setup)
+		audit_refused("connection from %s: %s", p->name, why);
 	p->server->n_peers--;
 	p->server->n_setup -= p->in_setup;
 	DL_DELETE(p->server->peers, p);
@@ -279,6 +284,18 @@ static void peer_read(struct peer *p, bool on)
 		uv_read_stop((uv_stream_t *)&p->tcp);
 }
 
+/* What the peer's certificate says, and what it calls itself. */
+static void peer_name_proved(struct peer *p)
+{
+	size_t n = strlen(p->name);
+
+	if (p->tls)
+		snprintf(p->name + n, sizeof(p->name) - n, " (%s %s, %s)",
+			 identity_role_name(p->tls->peer.role), p->tls->peer.name, p->auth.peer_name);
+	else
+		snprintf(p->name + n, sizeof(p->name) - n, " (%s)", p->auth.peer_name);
+}
+
 static void peer_set_up(struct peer *p, const struct wire_header *h, struct slice fields)
 {
 	_cleanup_buf_ struct buf out = {0};
@@ -291,8 +308,7 @@ static void peer_set_up(struct peer *p, const struct wire_header *h, struct slic
 	if (r < 0) {
 		peer_close(p, err_message(&err));
 	} else if (r == 1) {
-		size_t n = strlen(p->name);
-		snprintf(p->name + n, sizeof(p->name) - n, " (%s)", p->auth.peer_name);
+		peer_name_proved(p);
 		p->in_setup = false;
 		p->server->n_setup--;
 		if (p->server->n_peers - p->server->n_setup > p->server->max_connections) {

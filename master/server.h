@@ -47,10 +47,11 @@ struct peer {
 	bool throttled; /* not read from until it has fewer requests unanswered */
 	unsigned partial_ticks; /* how long a part of a message has waited for the rest */
 	int64_t auth_deadline_ms;
-	char name[ADDR_BYTES_MAX + 80]; /* "127.0.0.1:4711 (cairn 123)" */
+	char name[ADDR_BYTES_MAX + 160]; /* "127.0.0.1:4711 (client mount-1, cairn 123)" */
 	uint64_t next_id;	/* for requests to the peer */
 	void *owner;		/* rpc_cs: the chunkserver at the other end */
 	uint64_t link_of;	/* rpc_lease: the session whose link it is, or 0 */
+	struct asked *asked;	/* audit.c: what is written down when it is answered */
 	struct peer *prev, *next;
 };
 

@@ -107,8 +107,10 @@ void cli_complain(struct cli *cli, const char *path, const char *fmt, ...)
 
 const char *cli_reason(int r)
 {
-	/* For ordinary answers the system's words; for others libcairn knows which server, or why. */
+	/* For ordinary answers the system's words; for others libcairn knows which server, or why; of what
+	 * was refused the master says what is missing. */
 	switch (-r) {
+	case EPERM:
 	case EIO: case ESTALE: case ETIMEDOUT: case EPROTO: case EPROTONOSUPPORT: case EBUSY:
 		return cairn_error();
 	default:

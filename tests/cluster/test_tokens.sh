@@ -50,7 +50,9 @@ for op in sync write; do
 done
 check "nor does a copy" fresh SOURCE copy "$ME" '' trap
 check "the master is told how many were refused" wait_for 20 refused_at_least $((before + 12))
-check "the log says who it was" grep -q "(test): chunk .*access token" "$CLUSTER"/log/chunkserver-*.log
+check "it is written down who that was" \
+	grep -q "(client mount-1, test): chunk .*access token" "$(part_dir chunkserver-1)/audit.log" \
+	"$(part_dir chunkserver-2)/audit.log" "$(part_dir chunkserver-3)/audit.log"
 check "a chunkserver needs none" fresh OK read "$(credentials chunkserver-2)" 'TOKEN='
 check "the file is as it was" sh -c "[ \"\$(cairn cat /f)\" = content ]"
 locate
