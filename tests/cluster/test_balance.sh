@@ -32,20 +32,24 @@ files_on_4() {
 moves_begun() {
 	grep -c 'moved from .* which is emptier' "$(part_log master-1)"
 }
-# Between two moves nothing moves either, and one that failed is tried again after 5 s.
+# Between two moves nothing moves either: it is over when no server is fuller than another by more than
+# the threshold (10 %) and none moves for a while. A server that has nothing to give, as when another is
+# late with its heartbeat, is asked again after a minute.
 moves_ended() {
 	local begun
 	begun=$(moves_begun)
 	sleep 8
-	[ "$begun" = "$(moves_begun)" ] &&
-		cairn status --json | jq -e '.garbage == 0 and .repairs == 0 and .moves == 0' >/dev/null
+	[ "$begun" = "$(moves_begun)" ] && cairn status --json | jq -e '
+		.garbage == 0 and .repairs == 0 and .moves == 0 and
+		([.servers[] | select(.total_bytes > 0) | 1 - .free_bytes / .total_bytes] |
+			max - min <= 0.10)' >/dev/null
 }
 cluster_up
 check "the empty one is back" wait_for 30 servers_up 4
 check "chunks are moved to it" wait_for 60 eval '[ "$(moves_begun)" -ge 1 ]'
-check "that comes to an end" wait_for 120 moves_ended
+check "that comes to an end" wait_for 240 moves_ended
 n=$(files_on_4)
-check "with its share of the 150 copies: $n" [ "$n" -ge 30 -a "$n" -le 45 ]
+check "with its share of the 150 copies: $n" [ "$n" -ge 28 -a "$n" -le 45 ]
 check "all is as it was" sh -c "
 	cairn get -r /src '$WORK/back' && diff -r '$WORK/src' '$WORK/back'"
 check "no copy is left over" wait_for 20 sh -c "
