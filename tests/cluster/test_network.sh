@@ -4,51 +4,14 @@
 # whoever cannot be reached counts as dead, nothing is lost, and all heals when packets pass again.
 . "$(dirname "$0")/../fault/lib.sh"
 
-NET=cn$$                # prefix of all names here
-declare -A ADDR=([master-1]=10.99.0.1 [chunkserver-1]=10.99.0.11 [chunkserver-2]=10.99.0.12
+. "$(dirname "$0")/../lib/network.sh"
+
+ADDR=([master-1]=10.99.0.1 [chunkserver-1]=10.99.0.11 [chunkserver-2]=10.99.0.12
 	[chunkserver-3]=10.99.0.13 [chunkserver-4]=10.99.0.14 [client]=10.99.0.21)
 export CAIRN_MASTER=10.99.0.1:7400 CAIRN_CREDENTIALS=$WORK/tls/admin
 declare -A PID
 
-inside() { # PART COMMAND...: in its network
-	local part=$1
-	shift
-	nsenter --net="/run/netns/$NET-$part" "$@"
-}
-exec_inside() { # for a job: its process is then the program itself, and can be stopped
-	exec nsenter --net="/run/netns/$NET-$1" "${@:2}"
-}
-
-net_down() {
-	local part
-	for part in hub "${!ADDR[@]}"; do
-		ip netns del "$NET-$part" 2>/dev/null
-	done
-}
-net_up() {
-	local part i=0
-	[ "$(id -u)" = 0 ] && command -v nft >/dev/null && ip netns add "$NET-hub" 2>/dev/null || return
-	inside hub ip link add br0 type bridge && inside hub ip link set br0 up || return
-	for part in "${!ADDR[@]}"; do
-		i=$((i + 1))
-		ip netns add "$NET-$part" &&
-			inside hub ip link add "port$i" type veth peer name eth0 netns "$NET-$part" &&
-			inside hub ip link set "port$i" master br0 up &&
-			inside "$part" ip link set lo up &&
-			inside "$part" ip addr add "${ADDR[$part]}/24" dev eth0 &&
-			inside "$part" ip link set eth0 up &&
-			inside "$part" nft add table inet t &&
-			inside "$part" nft 'add chain inet t in { type filter hook input priority 0; }' ||
-			return
-	done
-}
-if ! net_up; then
-	net_down
-	echo "# skipped: needs root, network namespaces and nft"
-	exit
-fi
-# A mount whose daemon was killed does not count as a mount point for the clean-up.
-trap 'net_down; umount -l "$MNT" 2>/dev/null || :; cluster_cleanup' EXIT
+network_up
 
 # ---- the cluster, by hand ----
 
@@ -71,13 +34,7 @@ start() { # PART
 	PID[$1]=$!
 	BACKGROUND+=($!)
 }
-mkdir "$WORK/bin"
-for program in cairn replicas; do # the tools are the client's
-	printf '#!/bin/sh\nexec nsenter --net=/run/netns/%s %s "$@"\n' "$NET-client" \
-		"$(command -v $program)" >"$WORK/bin/$program"
-done
-chmod +x "$WORK/bin/cairn" "$WORK/bin/replicas"
-PATH=$WORK/bin:$PATH
+tools_inside client cairn replicas
 
 replicas_same() {
 	local args=() part
@@ -89,16 +46,6 @@ replicas_same() {
 
 # ---- broken links ----
 
-block() { # FROM TO: packets are dropped where they arrive
-	inside "$2" nft add rule inet t in ip saddr "${ADDR[$1]}" counter drop
-}
-unblock() { # TO; whether anything was dropped
-	local dropped
-	dropped=$(inside "$1" nft list chain inet t in | sed -n 's/.*packets \([0-9]*\).*/\1/p' | head -1)
-	inside "$1" nft flush chain inet t in
-	echo "# $1: ${dropped:-0} packets were dropped"
-	[ "${dropped:-0}" -gt 0 ]
-}
 not_all_up() {
 	timeout 20 cairn status --json | tr -d ' \n' >"$WORK/status.flat"
 	[ "$(grep -o '"state":"up"' "$WORK/status.flat" | wc -l)" -lt $N_SERVERS ]
@@ -129,11 +76,7 @@ one_way() { # FROM TO WHAT [COMMAND that shows that it was noticed]
 	all_is_well "$3"
 }
 
-certify() { # ROLE NAME [HOST]
-	cairn ca issue --ca "$WORK/ca" --role "$1" --name "$2" --out "$WORK/tls/$2" ${3:+--host "$3"}
-}
-mkdir "$WORK/tls"
-check "an authority, and certificates for those addresses" sh -c "cairn ca init --ca '$WORK/ca'"
+check "an authority, and certificates for those addresses" authority
 certify master master-1 "${ADDR[master-1]}" >/dev/null
 certify admin admin >/dev/null
 certify client client >/dev/null
