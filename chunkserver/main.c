@@ -220,6 +220,18 @@ static int run(struct store *store, int listen_fd, const char *addr, int signal_
 	return 0;
 }
 
+/* On the first disk that takes it: neither one that is missing nor all being read-only keeps the server
+ * from giving what it has. */
+static void audit_begin(void)
+{
+	for (size_t i = 0; i < o.data.n; i++) {
+		struct err err = {0};
+		if (audit_open(o.data.items[i], o.audit_bytes, o.audit_keep, &err) == 0)
+			return;
+		log_error("%s", err_message(&err));
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct store_options store_options = {.damaged = on_damaged, .disk_failed = on_disk_failed};
@@ -257,7 +269,7 @@ int main(int argc, char **argv)
 		r = store_open(&store_options, &store, &err);
 	}
 	if (r == 0)
-		r = audit_open(o.data.items[0], o.audit_bytes, o.audit_keep, &err);
+		audit_begin();
 	if (r == 0)
 		r = run(store, listen_fd, addr, signal_fd, hangup_fd, &err);
 	if (r < 0)

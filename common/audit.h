@@ -26,7 +26,7 @@ enum { AUDIT_REFUSED_MAX = 20, AUDIT_REFUSED_MS = 1000, AUDIT_LINE_MAX = 1024 };
 	 "the audit log begins a new file at so many bytes"},                                    \
 	{"audit_keep", CONF_INT, keep_target, "8", 1, 1000, "and keeps so many old ones"}
 
-/* Once, before other threads start. */
+/* Before other threads start; again with another directory if it fails. */
 int audit_open(const char *dir, int64_t bytes_max, int64_t keep, struct err *err);
 void audit_close(void);
 /* Whether anything is written at all. */
