@@ -86,6 +86,7 @@ int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_m
 	struct conn *c;
 	int r;
 
+	*ret_pooled = false;
 	while ((c = peer_pop(p, addr))) {
 		/* An idle connection has nothing to say: what can be read is its end. */
 		if (!fresh && !conn_readable(c)) {
@@ -106,7 +107,6 @@ int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_m
 	}
 	conn_watch(c);
 	*ret = c;
-	*ret_pooled = false;
 	return 0;
 }
 

@@ -29,7 +29,7 @@ void peers_release(struct peers *p);
 
 /* A connection to the server at addr: an idle one that is still open (*ret_pooled), or a new one
  * within connect_ms and the deadline. fresh: a new one in any case; idle ones are closed.
- * A failure to connect makes the server avoided. */
+ * A failure to connect makes the server avoided; *ret_pooled is false then. */
 int peers_take(struct peers *p, const char *addr, bool fresh, int64_t deadline_ms,
 	       struct conn **ret, bool *ret_pooled, struct err *err);
 /* Gives it back: kept if it is good, closed if it is broken. NULL is fine. */

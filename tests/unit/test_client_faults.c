@@ -430,6 +430,19 @@ static void test_read_restarted_server(void **state)
 	cairn_close(f);
 }
 
+/* A connection that was not made was not an idle one either, whatever the caller's variable held:
+ * who takes it for one asks a dead server again. */
+static void test_a_failure_is_not_pooled(void **state)
+{
+	bool pooled = true;
+	struct conn *conn;
+
+	/* Nobody listens on port 1 of loopback. */
+	assert_true(peers_take(&fs->peers, "127.0.0.1:1", false, deadline_in(1000), &conn, &pooled,
+			       NULL) < 0);
+	assert_false(pooled);
+}
+
 /* Holes, unwritten chunks and what lies behind the servers' files are zeros; edges are exact. */
 static void test_read_edges(void **state)
 {
@@ -713,7 +726,7 @@ int main(void)
 		TEST(test_appends_end), TEST(test_abort), TEST(test_disconnect_without_master),
 		TEST(test_hold), TEST(test_locate_passing), TEST(test_read_unstable),
 		TEST(test_read_damaged), TEST(test_lease), TEST(test_read_dead_server),
-		TEST(test_read_restarted_server),
+		TEST(test_read_restarted_server), TEST(test_a_failure_is_not_pooled),
 		TEST(test_read_edges), TEST(test_access_modes), TEST(test_head_dies),
 		TEST(test_head_dies_in_write), TEST(test_token),
 		TEST(test_chain_member_fails),
