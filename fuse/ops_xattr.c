@@ -1,5 +1,5 @@
 /* Extended attributes. The kernel has checked who may: owner and mode for user., CAP_SYS_ADMIN for
- * trusted. (but for their names in a list, which it passes on as they are). */
+ * trusted. (but for their names in a list, which it passes on as they are: ops_listxattr). */
 #include "fuse/ops.h"
 
 #include <errno.h>

@@ -202,6 +202,11 @@ int access_lease_write(struct state *st, const struct wire_lease_write *req)
 	return may_data(st, &req->cred, req->inode, ACCESS_WRITE);
 }
 
+bool access_hides_xattr(const struct wire_cred *cred, struct slice name)
+{
+	return is_checked(cred) && slice_starts(name, SLICE_LIT("trusted."));
+}
+
 int access_xattr_get(struct state *st, const struct wire_xattr_get *req)
 {
 	TARGET t = {0};
@@ -210,7 +215,7 @@ int access_xattr_get(struct state *st, const struct wire_xattr_get *req)
 	if (is_free(&req->cred))
 		return 0;
 	r = target_get(st, &req->cred, req->inode, &t);
-	if (r == 0 && is_checked(&req->cred) && slice_starts(req->name, SLICE_LIT("trusted.")))
+	if (r == 0 && access_hides_xattr(&req->cred, req->name))
 		r = ERR_NODATA;
 	if (r == 0 && slice_starts(req->name, SLICE_LIT("user.")))
 		r = may(st, &req->cred, &t, ACCESS_READ);

@@ -29,6 +29,9 @@ bool access_is_root(struct state *st, const struct wire_cred *cred, uint64_t dir
 /* Whether setting the set-group-id bit on something of this group is ignored for them. */
 bool access_drops_setgid(const struct wire_cred *cred, uint32_t gid);
 
+/* An extended attribute that is for them as if it were not there, in lists too: trusted. (xattr(7)). */
+bool access_hides_xattr(const struct wire_cred *cred, struct slice name);
+
 /* Whether WROTE_KEEP_PRIV is believed of them, of a file of this owner: nobody else sets those bits. */
 bool access_keeps_privileges(const struct wire_cred *cred, uint32_t uid);
 

@@ -238,22 +238,25 @@ int query_xattr_get(struct state *st, const struct wire_xattr_get *req,
 	return 0;
 }
 
-int query_xattr_list(struct state *st, uint64_t inode, struct wire_xattr_reply *ret,
-		     struct buf *backing, struct err *err)
+int query_xattr_list(struct state *st, const struct wire_inode_ref *req,
+		     struct wire_xattr_reply *ret, struct buf *backing, struct err *err)
 {
-	struct key prefix = key_prefix(key_xattr(inode, (struct slice){0}), 9);
+	struct key prefix = key_prefix(key_xattr(req->inode, (struct slice){0}), 9);
 	struct slice key, value;
 	struct state_iter *it;
 	struct row_inode row;
-	int r = ns_inode(st, inode, &row, backing);
+	int r = ns_inode(st, req->inode, &row, backing);
 
 	if (r == 0)
 		r = state_iter_open(st, key_slice(&prefix), (struct slice){0}, &it);
 	if (r < 0)
-		return no_inode(err, r, inode);
+		return no_inode(err, r, req->inode);
 	buf_clear(backing);
 	while ((r = state_iter_next(it, &key, &value)) == 1) {
-		buf_append(backing, key.data + 9, key.len - 9);
+		struct slice name = slice_of(key.data + 9, key.len - 9);
+		if (access_hides_xattr(&req->cred, name))
+			continue;
+		buf_append_slice(backing, name);
 		buf_u8(backing, 0);
 		if (backing->len > XATTR_LIST_BYTES_MAX) {
 			r = ERR_TOOBIG;
@@ -264,7 +267,7 @@ int query_xattr_list(struct state *st, uint64_t inode, struct wire_xattr_reply *
 	if (r == 0)
 		r = buf_status(backing);
 	if (r < 0)
-		return no_inode(err, r, inode);
+		return no_inode(err, r, req->inode);
 	ret->value = buf_slice(backing);
 	return 0;
 }

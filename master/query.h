@@ -24,8 +24,9 @@ int query_readlink(struct state *st, uint64_t inode, struct wire_readlink_reply 
 		   struct buf *backing, struct err *err);
 int query_xattr_get(struct state *st, const struct wire_xattr_get *req,
 		    struct wire_xattr_reply *ret, struct buf *backing, struct err *err);
-int query_xattr_list(struct state *st, uint64_t inode, struct wire_xattr_reply *ret,
-		     struct buf *backing, struct err *err);
+/* Names, each with a 0 behind it; of trusted. ones only to those who may know them. */
+int query_xattr_list(struct state *st, const struct wire_inode_ref *req,
+		     struct wire_xattr_reply *ret, struct buf *backing, struct err *err);
 /* *ret_pending (may be NULL): a chunk of the range with a pending raise, or 0: the caller waits
  * for it and asks again. */
 int query_locate(struct state *st, const struct wire_locate *req, struct wire_locate_reply *ret,

@@ -509,7 +509,7 @@ static void on_xattr_list(struct call *c, struct slice fields)
 	if (!call_may(c, access_getattr(c->m->st, &req)) ||
 	    !gate_read(c, fields, req.session, req.inode))
 		return;
-	answer(c, query_xattr_list(c->m->st, req.inode, &rep, &backing, &err), &err, &rep, req.session,
+	answer(c, query_xattr_list(c->m->st, &req, &rep, &backing, &err), &err, &rep, req.session,
 	       req.inode);
 }
 

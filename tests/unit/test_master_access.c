@@ -218,6 +218,34 @@ static void test_xattrs(void **state)
 	}
 }
 
+/* What xattr(7) says of trusted.: others do not even learn the names. */
+static void test_xattr_names(void **state)
+{
+	static const struct { uint32_t uid; uint8_t flags; bool all; } rows[] = {
+		{OWNER, CRED_CHECK, false}, {GUEST, CRED_CHECK, false}, {0, CRED_CHECK, true},
+		{OWNER, 0, true}, /* its kernel hides them from whom it has to */
+	};
+	static const char *const names[] = {"trusted.a", "user.b", "trusted.c"};
+	uint64_t f = owned("f", S_IFREG | 0644);
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		struct cmd_xattr_set m = {.req = {.id = opid(), .inode = f,
+						  .name = slice_str(names[i])}};
+		assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &m), 0);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct wire_inode_ref req = {
+			.inode = f, .cred = {.uid = rows[i].uid, .flags = rows[i].flags}};
+		_cleanup_buf_ struct buf backing = {0};
+		struct wire_xattr_reply rep;
+		struct slice want = rows[i].all ? SLICE_LIT("trusted.a\0trusted.c\0user.b\0")
+						: SLICE_LIT("user.b\0");
+		assert_int_equal(query_xattr_list(st, &req, &rep, &backing, NULL), 0);
+		if (!slice_eq(rep.value, want))
+			fail_msg("row %zu: %u bytes", i, rep.value.len);
+	}
+}
+
 static void test_data(void **state)
 {
 	uint64_t f = owned("f", S_IFREG | 0040);
@@ -416,6 +444,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_attributes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_xattrs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_xattr_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_apply_asks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keeps_privileges, setup, teardown),

@@ -468,6 +468,7 @@ static void test_xattrs(void **state)
 	struct cmd_xattr_set set = {.req = {.id = opid(), .inode = 1, .name = SLICE_LIT("user.a"),
 					    .value = SLICE_LIT("v")}};
 	struct wire_xattr_get get = {.inode = 1, .name = SLICE_LIT("user.a")};
+	struct wire_inode_ref list = {.inode = 1};
 	struct wire_xattr_reply rep;
 
 	assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &set), 0);
@@ -476,7 +477,7 @@ static void test_xattrs(void **state)
 	set.req.id = opid();
 	set.req.flags = XATTR_F_CREATE;
 	assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &set), ERR_EXIST);
-	assert_int_equal(query_xattr_list(st, 1, &rep, &backing, NULL), 0);
+	assert_int_equal(query_xattr_list(st, &list, &rep, &backing, NULL), 0);
 	assert_int_equal(rep.value.len, 7);
 	set.req.id = opid();
 	set.req.flags = XATTR_F_REMOVE;

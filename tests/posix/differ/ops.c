@@ -622,12 +622,6 @@ static bool takes_last_name_elsewhere(const struct side *local, const struct op 
 	return false;
 }
 
-/* listxattr through FUSE tells trusted names to users too: the kernel does not filter them. */
-static bool lists_trusted_as_user(const struct side *local, const struct op *op)
-{
-	return kinds[op->kind].run == do_listxattr && op->user;
-}
-
 /* Positions in directories are each file system's own. After reading and writing through O_APPEND
  * they are the kernel's (see do_write), and such files are direct I/O, which FUSE does not map. */
 static bool place_of_directory_or_append(const struct side *local, const struct op *op)
@@ -655,8 +649,7 @@ static bool opens_fifo(const struct side *local, const struct op *op)
 bool op_is_known(const struct side *local, const struct op *op)
 {
 	static bool (*const known_differences[])(const struct side *, const struct op *) = {
-		takes_last_name_elsewhere, lists_trusted_as_user, place_of_directory_or_append,
-		opens_fifo};
+		takes_last_name_elsewhere, place_of_directory_or_append, opens_fifo};
 
 	for (size_t i = 0; i < sizeof(known_differences) / sizeof(known_differences[0]); i++)
 		if (known_differences[i](local, op))
