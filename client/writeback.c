@@ -449,9 +449,13 @@ int writeback_put(struct writeback *w, struct inode *inode, const void *data, si
 	int r = 0;
 
 	if (bytes > w->limit_bytes / 2 || lease_full(lease) || !room_wait(w, bytes, deadline_ms) ||
-	    meta_has_capability(w->fs, inode->number) ||
 	    !lease_buffer_begin(lease, inode->number, deadline_ms, &epoch))
 		return 0;
+	/* Asked under B, where the answer stays in the cache. */
+	if (meta_has_capability(w->fs, inode->number)) {
+		lease_buffer_end(lease, inode->number);
+		return 0;
+	}
 	pthread_mutex_lock(&w->lock);
 	b = buf_find(w, inode->number);
 	if (!b && !w->drain) {

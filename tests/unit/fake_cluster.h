@@ -72,6 +72,7 @@ struct fake_cluster {
 	bool exists, unlinked;
 	/* Leases, for a client that caches: everything is granted, and recalled by the test. */
 	struct conn *link;
+	bool shared;	 /* others write it, too: no B; and it had an extended attribute once */
 	bool lost;	 /* the next ping is told so; the link attaches anew */
 	unsigned flushing; /* recalls answered with RECALLED_FLUSHING */
 	unsigned returned; /* inodes named so in pings */
@@ -138,9 +139,14 @@ static bool fake_armed(unsigned op, unsigned *armed_op, unsigned *left)
 
 static struct wire_attr fake_attr(struct fake_cluster *c)
 {
-	return (struct wire_attr){.inode = FAKE_FILE, .mode = S_IFREG | 0644, .nlink = 1, .bare = 1,
-				  .size = c->size, .change = c->change,
+	return (struct wire_attr){.inode = FAKE_FILE, .mode = S_IFREG | 0644, .nlink = 1,
+				  .bare = !c->shared, .size = c->size, .change = c->change,
 				  .chunk_bits = FAKE_CHUNK_BITS};
+}
+
+static uint8_t fake_buffer(const struct fake_cluster *c, bool asked)
+{
+	return asked && !c->shared ? WIRE_LEASED_BUFFER : 0;
 }
 
 static struct wire_chunk fake_chunk_wire(struct fake_cluster *c, uint64_t index)
@@ -235,7 +241,7 @@ static bool fake_master_mutation(struct fake_cluster *c, struct conn *conn,
 			rep.chunk = fake_chunk_wire(c, 0);
 		if (!stale && !drop)
 			fake_reply_leased(conn, h, &rep, FAKE_LEASED |
-					  (m.flags & MAKE_BUFFER ? WIRE_LEASED_BUFFER : 0));
+					  fake_buffer(c, m.flags & MAKE_BUFFER));
 	} else if (h->op == OP_CHUNK_FOR_WRITE) {
 		FAKE_DECODE(wire_chunk_for_write, m);
 		struct wire_chunk_reply rep;
@@ -321,8 +327,10 @@ static bool fake_master_ask(struct fake_cluster *c, struct conn *conn,
 		fake_reply_leased(conn, h, &attr, WIRE_LEASED_INODE);
 	} else if (h->op == OP_LEASE_WRITE) {
 		FAKE_DECODE(wire_lease_write, m);
-		fake_reply_leased(conn, h, &attr, FAKE_LEASED |
-				  (m.buffer ? WIRE_LEASED_BUFFER : 0));
+		fake_reply_leased(conn, h, &attr, FAKE_LEASED | fake_buffer(c, m.buffer));
+	} else if (h->op == OP_XATTR_GET) {
+		fake_trace(c, "XATTR_GET");
+		fake_fail(conn, h, ERR_NODATA, 0);
 	} else if (h->op == OP_LEASE_OPEN) {
 		fake_reply(conn, h, &attr);
 	} else if (h->op == OP_LEASE_ATTACH) {

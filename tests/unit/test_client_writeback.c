@@ -284,6 +284,16 @@ static void test_a_read_of_what_is_not_in_memory_flushes(void **state)
 	cairn_close(f);
 }
 
+static void test_of_a_shared_file_nothing_is_asked_that_only_a_held_back_write_needs(void **state)
+{
+	struct cairn_file *f;
+
+	c.shared = true;
+	f = file_with("hello");
+	assert_trace(&c, "MAKE #1\nWRITE 0+5 v1 chain 1 on 1 create\nWROTE #2\n");
+	cairn_close(f);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -299,6 +309,7 @@ int main(void)
 		TEST(test_after_a_lost_lease_another_clients_change_stays),
 		TEST(test_osync_is_not_held_back),
 		TEST(test_a_read_of_what_is_not_in_memory_flushes),
+		TEST(test_of_a_shared_file_nothing_is_asked_that_only_a_held_back_write_needs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
