@@ -79,8 +79,8 @@ static const struct conf_option master_option_rows[] = {
 	PRIVS_OPTIONS(&master.o.user, &master.o.core_dumps),
 	AUDIT_OPTIONS(&master.o.audit_bytes, &master.o.audit_keep),
 	{"buffer_room", CONF_SIZE, &master.o.buffer_free_min, "256M", 0, INT64_MAX,
-	 "while a server has less room than this, clients hold no writes back: a full disk is told by "
-	 "write(2) itself"},
+	 "while a server, or the quota of a file, has less room than this, clients hold no writes back: "
+	 "that it is full is told by write(2) itself"},
 	{"json", CONF_BOOL, &master.o.json, "no", 0, 0, "with --check: output for programs"},
 	{"export", CONF_STRING, &master.o.export_file, NULL, 0, 0,
 	 "write the database of a master that does not run to this file (-: standard output)"},

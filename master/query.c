@@ -361,6 +361,23 @@ int query_chunk_at(struct state *st, uint64_t inode, uint64_t index, struct wire
 	return r < 0 ? no_inode(err, r, inode) : r;
 }
 
+uint64_t query_quota_left(struct state *st, uint64_t inode)
+{
+	_cleanup_buf_ struct buf backing = {0};
+	struct row_inode row;
+	struct row_quota q;
+	uint32_t id = ns_inode(st, inode, &row, &backing) == 0 ? row.project : 0;
+	uint64_t least = UINT64_MAX;
+
+	for (; id && state_get_row_quota(st, key_quota(id), &q, &backing) == 1; id = q.parent) {
+		uint64_t used = q.blocks * BLOCK_BYTES;
+		uint64_t left = used < q.bytes_max ? q.bytes_max - used : 0;
+		if (q.bytes_max && left < least)
+			least = left;
+	}
+	return least;
+}
+
 int query_reply(struct state *st, const struct wire_opid *id, struct row_reply *ret,
 		struct buf *backing, struct err *err)
 {

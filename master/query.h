@@ -34,6 +34,8 @@ int query_locate(struct state *st, const struct wire_locate *req, struct wire_lo
 /* The chunk at an index for writing: 1 found, 0 none there yet, negative. */
 int query_chunk_at(struct state *st, uint64_t inode, uint64_t index, struct wire_chunk *ret,
 		   uint64_t *ret_pending, struct err *err);
+/* The least of what the quotas around an inode still let in, in bytes; UINT64_MAX: none limits it. */
+uint64_t query_quota_left(struct state *st, uint64_t inode);
 /* The remembered answer of a mutation: 1 and ret (slices into backing), 0 when it was never
  * applied, ERR_STALE when the session is unknown. */
 int query_reply(struct state *st, const struct wire_opid *id, struct row_reply *ret,

@@ -203,6 +203,8 @@ static void reply_with_result(struct call *c, int status, const char *text, stru
 		if (first && c->parent)
 			leased |= lease_parent(c->m, c->session, c->parent);
 		peer_reply_raw(c->peer, &c->h, fields, leased);
+		if (first && c->h.op == OP_WROTE)
+			lease_unbuffer_short(c->m, c->inode);
 	}
 }
 

@@ -178,8 +178,11 @@ uint8_t lease_inode(struct master *m, uint64_t session, uint64_t inode);
 uint8_t lease_parent(struct master *m, uint64_t session, uint64_t parent);
 /* With an answer to a writer: the above, and WIRE_LEASED_WRITE when it has W. */
 uint8_t lease_writer(struct master *m, uint64_t session, uint64_t inode);
-/* WIRE_LEASED_BUFFER if B is granted, else 0. */
+/* WIRE_LEASED_BUFFER if B is granted, else 0: it is not where a quota has less than `buffer_room` left, so
+ * that write(2) itself is refused there. */
 uint8_t lease_buffering(struct master *m, uint64_t session, uint64_t inode);
+/* After a WROTE: where a quota has less than `buffer_room` left, nothing more of the file is held back. */
+void lease_unbuffer_short(struct master *m, uint64_t inode);
 void on_lease_attach(struct call *c, struct slice fields);
 void on_lease_ping(struct call *c, struct slice fields);
 void on_lease_write(struct call *c, struct slice fields);

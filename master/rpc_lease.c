@@ -45,9 +45,22 @@ uint8_t lease_writer(struct master *m, uint64_t session, uint64_t inode)
 	return lease_inode(m, session, inode) | (w ? WIRE_LEASED_WRITE : 0);
 }
 
+static bool quota_is_short(struct master *m, uint64_t inode)
+{
+	return query_quota_left(m->st, inode) < (uint64_t)m->o.buffer_free_min;
+}
+
 uint8_t lease_buffering(struct master *m, uint64_t session, uint64_t inode)
 {
-	return lease_buffer(&m->leases, session, inode, clock_ms()) ? WIRE_LEASED_BUFFER : 0;
+	bool may = !quota_is_short(m, inode) && lease_buffer(&m->leases, session, inode, clock_ms());
+
+	return may ? WIRE_LEASED_BUFFER : 0;
+}
+
+void lease_unbuffer_short(struct master *m, uint64_t inode)
+{
+	if (quota_is_short(m, inode))
+		lease_recall_buffer(&m->leases, inode, 0);
 }
 
 void on_lease_write(struct call *c, struct slice fields)

@@ -28,6 +28,7 @@ check "all of it is counted" used_is /home $((2 << 20)) 305
 check "and of what is in it that is told" used_is /home/deep/er/old $((2 << 20)) 305
 check "within the limit" fill "$SECOND/home/more" 16
 check "beyond it" says "quota exceeded" fill "$MNT/home/deep/too-much" 32
+check "which write(2) itself is told" says "quota exceeded" dd if=/dev/zero of="$MNT/home/deep/too-much" bs=64K count=32
 check "is not written" [ "$(stat -c %s "$SECOND/home/deep/too-much")" -le 1048576 ]
 check "what was is still right" [ "$(stat -c %s "$SECOND/home/more")" = 1048576 ]
 check "and can be written over" dd if=/dev/urandom of="$SECOND/home/more" bs=64K count=16 conv=notrunc,fsync status=none

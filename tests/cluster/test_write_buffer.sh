@@ -45,6 +45,19 @@ printf 'x' | dd of="$SECOND/h" bs=1 seek=8 conv=notrunc 2>/dev/null
 check "nothing cut off comes back, holes are zeros" \
 	[ "$(od -An -tx1 "$MNT/h" | tr -d ' ')" = 303132330000000078 ]
 
+# ---- a quota that is full: nothing keeps them from being held back here (--buffer-room=0) ----
+mkdir "$MNT/little"
+check "a quota" cairn quota set /little --bytes 1M
+fails_for_quota() { # COMMAND...
+	! "$@" 2>"$WORK/said" && grep -q "quota exceeded" "$WORK/said"
+}
+check "what does not fit is told by fsync" fails_for_quota \
+	dd if=/dev/zero of="$SECOND/little/big" bs=64k count=32 conv=fsync
+check "is held back again" dd if=/dev/zero of="$SECOND/little/big" bs=64k count=32 conv=notrunc status=none
+check "when another mount looks, it is not there" [ "$(stat -c %s "$MNT/little/big")" -le 1048576 ]
+check "whoever opens it next is told" fails_for_quota sync "$SECOND/little/big"
+check "once" sync "$SECOND/little/big"
+
 # ---- a mount that is killed ----
 head -c 3000000 /dev/urandom >"$WORK/data"
 dd if="$WORK/data" of="$SECOND/synced" bs=64k conv=fsync 2>/dev/null

@@ -69,6 +69,7 @@ static void test_limits(void **state)
 	expect_used(1, 0, 1);
 	f = make_file(d, "f", 10);
 	expect_used(1, 10, 2);
+	assert_int_equal(query_quota_left(st, f), 0);
 	assert_int_equal(wrote(f, 0, 10 * BLOCK_BYTES), 0); /* over what it has */
 	assert_int_equal(wrote(f, 0, 10 * BLOCK_BYTES + 1), ERR_DQUOT);
 	assert_int_equal(attr_of(f).size, 10 * BLOCK_BYTES);
@@ -124,6 +125,8 @@ static void test_one_in_another(void **state)
 	f = make_file(deep, "f", 15);
 	expect_used(1, 15, 3);
 	expect_used(2, 15, 4);
+	assert_int_equal(query_quota_left(st, f), 5 * BLOCK_BYTES); /* the outer one's */
+	assert_int_equal(query_quota_left(st, 1), UINT64_MAX);
 	assert_int_equal(wrote(f, 0, 21 * BLOCK_BYTES), ERR_DQUOT); /* the outer one */
 	/* The inner one goes with its directory, the other way it would not fit. */
 	assert_int_equal(rename_name(a, "b", 1, "b", 0), 0);
