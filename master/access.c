@@ -397,9 +397,34 @@ int access_wrote(struct state *st, const struct wire_wrote *req)
 	return may_data(st, &req->cred, req->inode, ACCESS_WRITE);
 }
 
-bool access_keeps_privileges(const struct wire_cred *cred, uint32_t uid)
+bool access_keeps_set_id(const struct wire_cred *cred, uint32_t uid)
 {
 	return !is_checked(cred) || cred->uid == uid;
+}
+
+bool access_keeps_capability(const struct wire_cred *cred)
+{
+	return !is_checked(cred);
+}
+
+int access_strips(struct state *st, const struct wire_cred *cred, uint64_t inode)
+{
+	_cleanup_buf_ struct buf value = {0};
+	TARGET t = {0};
+	int what = 0, r;
+
+	if (!is_checked(cred))
+		return 0;
+	r = target_get(st, cred, inode, &t);
+	if (r < 0 || !S_ISREG(t.row.mode))
+		return r;
+	if (!access_keeps_set_id(cred, t.row.uid) && ns_drop_set_id(t.row.mode) != t.row.mode)
+		what |= ACCESS_STRIPS_SET_ID;
+	if (!t.row.bare) {
+		struct key key = key_xattr(inode, XATTR_CAPABILITY);
+		r = state_get(st, key_slice(&key), &value);
+	}
+	return r < 0 ? r : r == 1 ? what | ACCESS_STRIPS_CAPABILITY : what;
 }
 
 /* As fcntl(2) and flock(2) want the file open: an append lock is a writer's. Nothing is asked of who

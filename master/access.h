@@ -32,8 +32,14 @@ bool access_drops_setgid(const struct wire_cred *cred, uint32_t gid);
 /* An extended attribute that is for them as if it were not there, in lists too: trusted. (xattr(7)). */
 bool access_hides_xattr(const struct wire_cred *cred, struct slice name);
 
-/* Whether WROTE_KEEP_PRIV is believed of them, of a file of this owner: nobody else sets those bits. */
-bool access_keeps_privileges(const struct wire_cred *cred, uint32_t uid);
+/* Set-id bits and capabilities of a file go when somebody writes to it (Linux: file_remove_privs). Of who
+ * could set them anyway they go with the WROTE, and WROTE_KEEP_PRIV is believed; of others they go before
+ * they are told where to write, so that no byte of theirs is ever in a file that still has them.
+ * access_strips: ACCESS_STRIPS_*, what is there and must go first, or negative. */
+enum { ACCESS_STRIPS_SET_ID = 1, ACCESS_STRIPS_CAPABILITY = 2 };
+bool access_keeps_set_id(const struct wire_cred *cred, uint32_t uid);
+bool access_keeps_capability(const struct wire_cred *cred);
+int access_strips(struct state *st, const struct wire_cred *cred, uint64_t inode);
 
 /* GETATTR and others that need nothing but the inode. */
 int access_getattr(struct state *st, const struct wire_inode_ref *req);

@@ -119,7 +119,7 @@ static int set_size(struct apply *a, uint64_t inode, struct row_inode *row, uint
 static int drop_capabilities(struct apply *a, uint64_t inode, const struct row_inode *row)
 {
 	_cleanup_buf_ struct buf value = {0};
-	struct key key = key_xattr(inode, SLICE_LIT("security.capability"));
+	struct key key = key_xattr(inode, XATTR_CAPABILITY);
 	int r = S_ISREG(row->mode) ? state_get(a->st, key_slice(&key), &value) : 0;
 
 	if (r == 1)
@@ -127,14 +127,20 @@ static int drop_capabilities(struct apply *a, uint64_t inode, const struct row_i
 	return r < 0 ? r : 0;
 }
 
-/* What a change of owner or content takes from the mode (Linux fs/attr.c, notify_change). */
-static void drop_suid(struct row_inode *row)
+int apply_strip(struct apply *a, const struct wire_cred *cred, uint64_t inode,
+		struct row_inode *row)
 {
-	if (S_ISDIR(row->mode))
-		return;
-	row->mode &= ~(uint32_t)S_ISUID;
-	if (row->mode & S_IXGRP)
-		row->mode &= ~(uint32_t)S_ISGID;
+	int what = access_strips(a->st, cred, inode), r = 0;
+
+	if (what <= 0)
+		return what;
+	if (what & ACCESS_STRIPS_SET_ID)
+		row->mode = ns_drop_set_id(row->mode);
+	if (what & ACCESS_STRIPS_CAPABILITY)
+		r = drop_capabilities(a, inode, row);
+	apply_touch(a, row, false);
+	apply_inode_put(a, inode, row);
+	return r;
 }
 
 /* A read: no change of the file, so neither ctime nor `change` move. */
@@ -152,7 +158,7 @@ static int set_owner(struct apply *a, const struct wire_setattr *req, struct row
 		row->uid = req->uid;
 	if (req->mask & SET_GID)
 		row->gid = req->gid;
-	drop_suid(row);
+	row->mode = ns_drop_set_id(row->mode);
 	return drop_capabilities(a, req->inode, row);
 }
 
@@ -187,7 +193,7 @@ int apply_setattr(struct apply *a, const struct cmd_setattr *m, struct wire_attr
 		if (r == 0)
 			r = drop_capabilities(a, req->inode, &row);
 		if (req->cred.uid != 0)
-			drop_suid(&row);
+			row.mode = ns_drop_set_id(row.mode);
 	}
 	if (r < 0)
 		return r;
@@ -300,7 +306,7 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 		return r;
 	if (S_ISDIR(row.mode))
 		return ERR_ISDIR;
-	keep = (req->flags & WROTE_KEEP_PRIV) && access_keeps_privileges(&req->cred, row.uid);
+	keep = req->flags & WROTE_KEEP_PRIV;
 	if (!S_ISREG(row.mode) || req->end < req->offset ||
 	    ((req->flags & WROTE_HOLE) && (req->flags & WROTE_SET_ASIDE)))
 		return ERR_INVAL;
@@ -317,7 +323,7 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 		r = chunks_mark_written(a, req, &row);
 	if (r == 0)
 		r = space_wrote(a, req, &row);
-	if (r == 0 && !keep)
+	if (r == 0 && !(keep && access_keeps_capability(&req->cred)))
 		r = drop_capabilities(a, req->inode, &row);
 	if (r < 0)
 		return r;
@@ -325,8 +331,8 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 		append_end(a, req);
 	if (req->end > row.size && !(req->flags & WROTE_KEEP_SIZE))
 		row.size = req->end;
-	if (req->cred.uid != 0 && !keep)
-		drop_suid(&row);
+	if (req->cred.uid != 0 && !(keep && access_keeps_set_id(&req->cred, row.uid)))
+		row.mode = ns_drop_set_id(row.mode);
 	if (req->flags & WROTE_HELD)
 		touch_held(a, &row, req);
 	else

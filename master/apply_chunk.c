@@ -190,6 +190,9 @@ int apply_chunk_make(struct apply *a, const struct cmd_chunk_make *m, struct wir
 		return (file.mode & S_IFMT) == S_IFDIR ? ERR_ISDIR : ERR_INVAL;
 	if (req->index > FILE_BYTES_MAX >> file.chunk_bits)
 		return ERR_FBIG;
+	r = apply_strip(a, &req->cred, req->inode, &file);
+	if (r < 0)
+		return r;
 	ns_attr(req->inode, &file, &rep->attr);
 	r = state_get_row_file_chunk(a->st, key_file_chunk(req->inode, req->index), &ref,
 				     &ref_backing);

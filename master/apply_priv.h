@@ -33,6 +33,9 @@ int apply_xattrs_remove(struct apply *a, uint64_t inode);
 int apply_setattr(struct apply *a, const struct cmd_setattr *m, struct wire_attr_reply *rep);
 int apply_xattr_set(struct apply *a, const struct cmd_xattr_set *m, struct wire_empty *rep);
 int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_reply *rep);
+/* Before cred is told where to write: what access_strips() says goes. */
+int apply_strip(struct apply *a, const struct wire_cred *cred, uint64_t inode,
+		struct row_inode *row);
 
 /* ---- apply_acl.c: access control lists ---- */
 

@@ -44,6 +44,14 @@ int ns_name_check(struct slice name)
 	return 0;
 }
 
+uint32_t ns_drop_set_id(uint32_t mode)
+{
+	if (S_ISDIR(mode))
+		return mode;
+	/* Set-group-id without execution by the group means something else. */
+	return mode & ~(uint32_t)(mode & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID);
+}
+
 int ns_xattr_name_check(struct slice name)
 {
 	static const char *const prefixes[] = {"user.", "trusted.", "security."};

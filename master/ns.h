@@ -17,6 +17,11 @@ int ns_name_check(struct slice name);
  * after the prefix), ERR_NOTSUP (of no kind that is kept). */
 int ns_xattr_name_check(struct slice name);
 
+/* The mode of a file without what goes when others change its content or owner (Linux fs/attr.c,
+ * notify_change), and the attribute that goes with it. */
+uint32_t ns_drop_set_id(uint32_t mode);
+#define XATTR_CAPABILITY SLICE_LIT("security.capability")
+
 struct acl;
 /* One of the inode's two access control lists: 1 in *ret (acl_release() it), 0: it has none. */
 int ns_acl(struct state *st, uint64_t inode, struct slice name, struct acl *ret);

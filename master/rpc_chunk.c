@@ -146,14 +146,19 @@ uint16_t place_new(struct master *m, struct row_member *ret, int *ret_code, bool
 
 /* ---- writing ---- */
 
-static void chunk_make(struct call *c, struct slice fields, const struct wire_chunk_for_write *req)
+/* there: only the file changes; its chunk is made if it was cut away just now. */
+static void chunk_make(struct call *c, struct slice fields, const struct wire_chunk_for_write *req,
+		       bool there)
 {
 	struct cmd_chunk_make cmd = {.req = *req};
 	bool wait;
 	int code;
 
+	c->inode = req->inode;
 	cmd.n_members = place_new(c->m, cmd.members, &code, &wait);
-	if (wait)
+	if (there)
+		call_propose(c, fields, CMD_NUMBER_CHUNK_MAKE, &cmd);
+	else if (wait)
 		call_park(c, fields);
 	else if (cmd.n_members == 0)
 		call_fail(c, code, NULL);
@@ -170,7 +175,7 @@ void on_chunk_for_write(struct call *c, struct slice fields)
 	struct members members;
 	uint64_t pending = 0;
 	struct err err = {0};
-	int r;
+	int r, strips;
 	CALL_DECODE_CRED(wire_chunk_for_write, req, req.id.session);
 
 	r = opid_check(c, &req.id, &before, &backing);
@@ -189,14 +194,19 @@ void on_chunk_for_write(struct call *c, struct slice fields)
 		call_fail(c, r, err.text);
 		return;
 	}
-	/* A retry gets the chunk as it is now; one that was cut away since must not be written. */
-	if (r == 0 && opid_check(c, &req.id, &before, &backing) == 1) {
+	strips = access_strips(c->m->st, &req.cred, req.inode);
+	if (strips < 0) {
+		call_fail(c, strips, NULL);
+		return;
+	}
+	/* A retry gets the chunk as it is now; one that was cut away since must not be written, nor one of a
+	 * file that got set-id bits since. */
+	if ((r == 0 || strips) && opid_check(c, &req.id, &before, &backing) == 1) {
 		call_fail(c, before.status < 0 ? before.status : ERR_CHUNK_VERSION, NULL);
 		return;
 	}
 	if (r == 0) {
-		c->inode = req.inode;
-		chunk_make(c, fields, &req);
+		chunk_make(c, fields, &req, false);
 		return;
 	}
 	/* Writers get only whole sets. A member that is down is left out first, one with marks is
@@ -206,6 +216,8 @@ void on_chunk_for_write(struct call *c, struct slice fields)
 		call_park(c, fields);
 	else if (pending || members.down || (members.usable < members.up && members.sound > 0))
 		wait_for_raise(c, fields, rep.chunk.id, members.down);
+	else if (strips)
+		chunk_make(c, fields, &req, true);
 	else {
 		chunk_addresses(c, &rep.chunk, TOKEN_READ | TOKEN_WRITE, req.id.session, token);
 		gate_leave(c);

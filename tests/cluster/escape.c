@@ -145,6 +145,31 @@ static void changes(uint64_t inside, uint64_t foreign, uint64_t file)
 	tell("fault-foreign", ask(OP_CHUNK_FAULT, &fault, &empty));
 }
 
+/* A file of others that has set-id bits: it has none any more when it is told where to write to it,
+ * whether WROTE follows or not. */
+static void set_id(uint64_t inside)
+{
+	struct wire_make make = {.id = opid(), .cred.uid = 1, .parent = inside,
+				 .name = SLICE_LIT("set-id"), .mode = 0106777, .flags = MAKE_CHUNK};
+	struct wire_unlink unlink = {.parent = inside, .name = make.name};
+	struct wire_chunk_for_write write = {.cred.uid = 2};
+	struct wire_inode_ref ref = {0};
+	struct wire_chunk_reply chunk;
+	struct wire_attr_reply now;
+	struct wire_unlink_reply gone;
+	struct wire_make_reply made = {0};
+
+	tell("make-set-id", ask(OP_MAKE, &make, &made));
+	write.inode = ref.inode = made.attr.inode;
+	write.id = opid();
+	tell("where-to-write", ask(OP_CHUNK_FOR_WRITE, &write, &chunk));
+	tell("look", ask(OP_GETATTR, &ref, &now));
+	printf("modes %o %o %o\n", made.attr.mode & 07777, chunk.attr.mode & 07777,
+	       now.attr.mode & 07777);
+	unlink.id = opid();
+	tell("unlink-set-id", ask(OP_UNLINK, &unlink, &gone));
+}
+
 /* What tells of everybody, and what is somebody else's. */
 static void others(void)
 {
@@ -244,6 +269,7 @@ int main(int argc, char **argv)
 		reads(inside, foreign, file);
 		changes(inside, foreign, file);
 		replays(inside);
+		set_id(inside);
 		others();
 	}
 	if (r == 0)

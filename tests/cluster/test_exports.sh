@@ -94,6 +94,11 @@ with-token yes
 make-inside OK
 with-token no
 unlink-inside OK
+make-set-id OK
+where-to-write OK
+look OK
+modes 6777 777 777
+unlink-set-id OK
 status PERM
 fsck PERM
 quotas PERM
@@ -166,6 +171,9 @@ chmod 711 "$WORK"
 check "users are themselves" sh -c "setpriv --reuid 5001 --regid 5001 --clear-groups sh -c 'echo u >\"$SECOND/group/u\"; chmod 600 \"$SECOND/group/u\"; cat \"$SECOND/group/u\"'"
 check "with their groups" user 5003:5003 5002 sh -c "echo g >'$SECOND/group/g' && [ \"\$(cat '$SECOND/group/g')\" = g ]"
 check "and no others" refused "permission denied" user 5003:5003 5004 ls "$SECOND/group"
+user 5001:5001 5002 sh -c "echo s >'$SECOND/group/set' && chgrp 5002 '$SECOND/group/set' && chmod 6770 '$SECOND/group/set'"
+check "a file of theirs gets set-id bits" [ "$(stat -c %a "$SECOND/group/set")" = 6770 ]
+check "and loses them to a writer of its group" user 5003:5003 5002 sh -c "echo w >>'$SECOND/group/set' && [ \"\$(stat -c %a '$SECOND/group/set')\" = 770 ]"
 check "all become one" cairn export set a --all-squash
 check "the owner is no more who he was" refused "permission denied" user 5001:5001 5001 cat "$SECOND/group/u"
 check "what he makes is that one's" sh -c "setpriv --reuid 5001 --regid 5001 --clear-groups sh -c 'echo s >\"$SECOND/s\"' && [ \"\$(stat -c %u:%g '$MNT/tenants/a/s')\" = 4321:4322 ]"

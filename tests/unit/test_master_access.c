@@ -315,6 +315,74 @@ static void test_keeps_privileges(void **state)
 	assert_int_equal(attr_of(f).mode & 07777, 0777);
 }
 
+static int has_capability(uint64_t inode)
+{
+	struct wire_xattr_get get = {.inode = inode, .name = SLICE_LIT("security.capability")};
+	_cleanup_buf_ struct buf backing = {0};
+	struct wire_xattr_reply rep;
+	return query_xattr_get(st, &get, &rep, &backing, NULL) == 0;
+}
+
+/* Who could not set them gets no place to write to while they are there: the entry that makes the chunk,
+ * or tells of the one that is there, takes them. */
+static void test_strips_before_bytes(void **state)
+{
+	static const struct { struct wire_cred cred; uint32_t mode; bool capability; } rows[] = {
+		{{.uid = GUEST, .flags = CRED_CHECK}, 0777, false},
+		{{.uid = OWNER, .flags = CRED_CHECK}, 06777, false}, /* with his WROTE */
+		{{.uid = 0, .flags = CRED_CHECK}, 06777, true},
+		{{.uid = GUEST}, 06777, true}, /* by his kernel */
+	};
+
+	for (size_t i = 0; i < 2 * ARRAY_LEN(rows); i++) {
+		const size_t row = i / 2;
+		struct cmd_chunk_make chunk = {.req = {.cred = rows[row].cred}, .n_members = 1};
+		struct cmd_xattr_set set = {.req = {.name = SLICE_LIT("security.capability")}};
+		struct cmd_setattr mode = {.req = {.mask = SET_MODE, .mode = 06777}};
+		char name[16];
+		uint64_t f;
+
+		snprintf(name, sizeof(name), "f%zu", i);
+		f = chunk.req.inode = set.req.inode = mode.req.inode = owned(name, S_IFREG | 0777);
+		chunk.members[0].server = 1;
+		if (i % 2) { /* there is a chunk already */
+			chunk.req.id = opid();
+			assert_int_equal(apply(CMD_NUMBER_CHUNK_MAKE, &chunk), 0);
+		}
+		mode.req.id = opid();
+		assert_int_equal(apply(CMD_NUMBER_SETATTR, &mode), 0);
+		set.req.id = opid();
+		assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &set), 0);
+		assert_int_equal(access_strips(st, &rows[row].cred, f) != 0, !rows[row].capability);
+		chunk.req.id = opid();
+		assert_int_equal(apply(CMD_NUMBER_CHUNK_MAKE, &chunk), 0);
+		if ((attr_of(f).mode & 07777) != rows[row].mode ||
+		    has_capability(f) != rows[row].capability)
+			fail_msg("row %zu: mode %o", row, attr_of(f).mode);
+		assert_int_equal(reply_wire_chunk_reply().attr.change, attr_of(f).change);
+		assert_int_equal(access_strips(st, &rows[row].cred, f), 0);
+	}
+}
+
+/* A capability is root's to set: an owner's word does not keep it. */
+static void test_keeps_capability(void **state)
+{
+	uint64_t f = owned("f", S_IFREG | 0777);
+	struct cmd_xattr_set set = {.req = {.id = opid(), .inode = f,
+					    .name = SLICE_LIT("security.capability")}};
+	struct cmd_wrote wrote = {.req = {.inode = f, .flags = WROTE_KEEP_PRIV}};
+
+	assert_int_equal(apply(CMD_NUMBER_XATTR_SET, &set), 0);
+	wrote.req.cred = who(0, 0);
+	wrote.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_WROTE, &wrote), 0);
+	assert_true(has_capability(f));
+	wrote.req.cred = who(OWNER, GROUP);
+	wrote.req.id = opid();
+	assert_int_equal(apply(CMD_NUMBER_WROTE, &wrote), 0);
+	assert_false(has_capability(f));
+}
+
 /* ---- exports ---- */
 
 static int export_set(const char *name, uint64_t dir, uint8_t flags, uint32_t sessions)
@@ -448,6 +516,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_apply_asks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keeps_privileges, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_strips_before_bytes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keeps_capability, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_export_rows, setup, teardown),
 		cmocka_unit_test(test_sessions_owner),
 		cmocka_unit_test_setup_teardown(test_confined, setup, teardown),
