@@ -46,6 +46,7 @@ LIBS_chunkserver :=
 LIBS_client :=
 LIBS_fuse = $(shell pkg-config --libs fuse3)
 LIBS_tools := -ljansson
+LIBS_checker = $(OBJ)/libclient.a $(OBJ)/libcommon.a # it works through libcairn
 CPPFLAGS_fuse = $(shell pkg-config --cflags fuse3)
 
 COMPONENTS := common master chunkserver client fuse tools
@@ -130,6 +131,7 @@ $(OUT)/tests/test_master_raise $(OUT)/tests/test_master_repair $(OUT)/tests/test
 		$(OUT)/tests/test_master_power $(OUT)/tests/test_master_full $(OUT)/tests/test_master_lost \
 		$(OUT)/tests/test_master_server \
 		$(OUT)/tests/test_master_hold: $(OBJ)/tests/lib/fake_master.o
+$(OUT)/tests/test_checker_worker: $(OBJ)/libclient.a
 SIM_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/sim/*.c)) $(OBJ)/tests/lib/fake_master.o
 $(OUT)/tests/sim: $(SIM_OBJ) $(OBJ)/libmaster.a $(OBJ)/libcommon.a
 	$(call LINK,$(LIBS_master))

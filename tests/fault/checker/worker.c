@@ -518,7 +518,7 @@ static void do_read(struct worker *w)
 {
 	struct node *n = choose(w, NODE_FILE, NULL);
 	char why[MODEL_TEXT_BYTES];
-	uint64_t offset;
+	uint64_t offset, power = w->power_seen;
 	int64_t begun;
 	size_t len;
 	ssize_t r;
@@ -539,6 +539,9 @@ static void do_read(struct worker *w)
 	atomic_fetch_add(&counts.bytes_read, (unsigned long long)r);
 	if (model_read(n->body->model, offset, len, w->buffer, (size_t)r, why) < 0)
 		violation(w, "%s: %s", n->path[0], why);
+	/* It may have been answered before the loss, and then tells nothing of what came after. */
+	if (w->power_seen != power)
+		model_power_lost(n->body->model);
 }
 
 static void do_sync(struct worker *w)
