@@ -74,7 +74,7 @@
  *    LEASE_ATTACH twice: first without a list; `lost` in the answer (a new session, a new incarnation
  *    of the master, a lease that ran out) tells the client to forget everything first and then to
  *    list, in one or more LEASE_ATTACH with the new incarnation, what it has open, writes now and holds
- *    back (a new master does not know of it: until all have attached, questions about files wait); the
+ *    back (a new master does not know of it: until all have attached, questions wait); the
  *    one with `last` ends it. Without `lost` all is as before. Leases are usable until lease_ms after
  *    the client SENT the last answered LEASE_ATTACH (the one that ended it) or LEASE_PING; the master
  *    counts from when it came. LEASE_PING that is answered `lost`, or refused with ERR_STALE (not this

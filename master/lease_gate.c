@@ -7,13 +7,12 @@
  * looked at again from the start: the answer may be known by now, the set another one.
  *
  * A read waits only for sessions that have changed what it looks at and hold it back, or have not taken
- * note of it themselves (master/lease.h, 9 and 10).
+ * note of it themselves (master/lease.h, 9 and 10); after a start this is not known before all have attached.
  *
  * Nothing here waits without a bound: a recall ends with the lease of whom it was sent to, a command
  * in flight with the log's append, the grace after a start by the clock. What is waited for never
  * waits for the gate itself: clients answer recalls without asking the master anything. */
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <utlist.h>
 
 #include "common/clock.h"
@@ -119,28 +118,19 @@ static bool left_out(enum fault_point point)
 	return fault_map && fault_take(point, "", 1u << FAULT_DO_ERROR, &f);
 }
 
-static bool is_file(struct master *m, uint64_t inode)
-{
-	struct wire_attr attr;
-	return query_getattr(m->st, inode, &attr, NULL) == 0 && S_ISREG(attr.mode);
-}
-
-/* What others have completed is not all here. After a start nobody has told yet what it holds back. */
-static bool is_held_back(struct master *m, uint64_t inode, uint64_t session)
-{
-	if (!lease_open(&m->leases) && is_file(m, inode))
-		return true;
-	return lease_recall_buffer(&m->leases, inode, session);
-}
-
 /* Who is in the way is asked each time: nothing keeps another session from being granted anew, and from
  * changing it, while this one waits. */
 static bool read_blocked(struct call *c, bool held_back, bool behind)
 {
+	struct lease_table *l = &c->m->leases;
 	uint64_t inode = c->gate.reads;
 
-	held_back = held_back && is_held_back(c->m, inode, c->session);
-	behind = behind && lease_behind(&c->m->leases, inode, c->session);
+	/* After a start nobody has told yet what it holds back, and who has had no answer to a change that
+	 * this master's predecessor logged may not know that it is behind. */
+	if (!lease_open(l))
+		return held_back || behind;
+	held_back = held_back && lease_recall_buffer(l, inode, c->session);
+	behind = behind && lease_behind(l, inode, c->session);
 	return held_back || behind;
 }
 

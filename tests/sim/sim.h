@@ -160,7 +160,12 @@ void sim_cacher_ping(void);
 void sim_cacher_trouble(void);
 void sim_cacher_message(struct sim_cacher *c, struct sim_conn *conn, const struct wire_header *h,
 			struct slice fields);
+/* The master sends this to it now. */
+void sim_cacher_told(const struct sim_cacher *c, const struct sim_conn *conn,
+		     const struct wire_header *h, struct slice fields);
 void sim_cacher_unlinked(struct sim_cacher *c, struct sim_conn *conn);
+/* A change that one of them has asked for is under way. */
+bool sim_cacher_may_lag(void);
 void sim_cachers_check(void);
 bool sim_cachers_idle(void);
 void sim_cachers_clear(void);

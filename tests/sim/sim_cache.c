@@ -1,7 +1,9 @@
 /* Clients that cache: each has a session with a link, answers from memory what it was leased, and
  * does now and then something that others must be told of first. The rules of common/wire.h (6) are
  * followed here as libcairn does it. What must hold at every step: all that any of them would answer
- * from memory is as it is in the state, and the bytes that it would return are those written last. */
+ * from memory is as it is in the state, and the bytes that it would return are those written last.
+ * A client that changes something may lag behind its own change, as the kernel does that asks a mount for it,
+ * until the answer has come; but not when anybody else has been told of it (master/lease.h, 10). */
 #include <sys/stat.h>
 #include <utlist.h>
 
@@ -77,6 +79,31 @@ static void forget_all(struct sim_cacher *c)
 	forget(c, ROOT_INODE);
 	c->recalls++;
 	c->attached = false;
+}
+
+/* Its own change is under way: what it knows may be what was before. */
+static bool may_lag(const struct sim_cacher *c)
+{
+	return c->busy && c->act != ACT_OPEN && c->act != ACT_LOOKUP && c->act != ACT_GETATTR &&
+	       c->act != ACT_WRITE;
+}
+
+bool sim_cacher_may_lag(void)
+{
+	for (unsigned i = 0; i < SIM_CACHERS; i++)
+		if (may_lag(&cachers[i]))
+			return true;
+	return false;
+}
+
+/* What its change may have changed. Whose last name may have gone is not known: all of it. */
+static void forget_changed(struct sim_cacher *c)
+{
+	for (unsigned i = 0; i < CACHED_MAX; i++)
+		if (c->act != ACT_CHMOD || i == slot_of(c->inode))
+			forget(c, i);
+	if (c->act != ACT_CHMOD)
+		forget(c, ROOT_INODE);
 }
 
 static bool writing(const struct sim_cacher *c, uint64_t inode)
@@ -350,11 +377,14 @@ static void answered(struct sim_cacher *c, const struct wire_header *h, struct s
 	struct cursor cur = cursor_slice(fields);
 	bool root = (h->flags & WIRE_LEASED_PARENT) && usable(c) &&
 		    c->gen_root == c->gen[slot_of(ROOT_INODE)];
+	bool unchanged = c->gen_inode == c->gen[slot_of(c->inode)];
 	struct wire_session session;
 	struct wire_attr_reply rep = {0};
 	bool ok = h->status == 0;
 
 	taught = true;
+	if (may_lag(c))
+		forget_changed(c);
 	sim_trace("cacher %u: %s of inode %llu: %d, leased %u", c->n, wire_op_name(h->op),
 		  (unsigned long long)c->inode, h->status, h->flags & ~1u);
 	if (c->act == ACT_OPEN) {
@@ -384,8 +414,7 @@ static void answered(struct sim_cacher *c, const struct wire_header *h, struct s
 	}
 	/* Whose inode was not known before: no recall at all may have come since. */
 	if (ok && (h->flags & WIRE_LEASED_INODE) && usable(c) &&
-	    (rep.attr.inode == c->inode ? c->gen_inode == c->gen[slot_of(c->inode)]
-					: c->gen_all == c->recalls))
+	    (rep.attr.inode == c->inode ? unchanged : c->gen_all == c->recalls))
 		learn_inode(c, &rep.attr);
 	if (c->act == ACT_MAKE && root && ok) {
 		c->names[c->a].known = true;
@@ -409,13 +438,6 @@ static void begin_change(struct sim_cacher *c)
 	struct wire_link link = {.id = id, .inode = c->inode, .parent = ROOT_INODE,
 				 .name = sim_name(c->b)};
 
-	/* Own knowledge of what it may change goes first. Whose last name may go it learns only from
-	 * the answer: this one forgets all. */
-	for (unsigned i = 0; i < CACHED_MAX; i++)
-		if (c->act != ACT_CHMOD || i == slot_of(c->inode))
-			forget(c, i);
-	if (c->act != ACT_CHMOD)
-		forget(c, ROOT_INODE);
 	switch (c->act) {
 	case ACT_CHMOD: call(c, OP_SETATTR, &chmod); break;
 	case ACT_MAKE: call(c, OP_MAKE, &make); break;
@@ -535,6 +557,49 @@ void sim_cachers_clear(void)
 
 /* ---- what must hold ---- */
 
+/* What `c` is told of the name that it asked for, and of an inode, nobody else knows otherwise. */
+static void check_name_told(const struct sim_cacher *c, uint64_t inode)
+{
+	for (unsigned i = 0; i < SIM_CACHERS; i++) {
+		const struct sim_cacher *other = &cachers[i];
+		if (other != c && usable(other) && other->names[c->a].known &&
+		    other->names[c->a].inode != inode)
+			sim_fail("client %u is told that name %u is inode %llu, client %u knows %llu", c->n,
+				 c->a, (unsigned long long)inode, other->n,
+				 (unsigned long long)other->names[c->a].inode);
+	}
+}
+
+static void check_inode_told(const struct sim_cacher *c, const struct wire_attr *attr)
+{
+	for (unsigned i = 0; i < SIM_CACHERS; i++) {
+		const struct sim_cacher *other = &cachers[i];
+		const struct sim_cached *e = &other->cached[slot_of(attr->inode)];
+		if (other != c && usable(other) && e->known && e->inode == attr->inode &&
+		    e->change != attr->change)
+			sim_fail("client %u is told change %llu of inode %llu, client %u knows %llu", c->n,
+				 (unsigned long long)attr->change, (unsigned long long)attr->inode, other->n,
+				 (unsigned long long)e->change);
+	}
+}
+
+void sim_cacher_told(const struct sim_cacher *c, const struct sim_conn *conn,
+		     const struct wire_header *h, struct slice fields)
+{
+	struct cursor cur = cursor_slice(fields);
+	struct wire_attr_reply rep = {0};
+	bool ok = h->status == 0;
+
+	if (conn != c->conn || !c->busy || h->id != c->call_id ||
+	    (c->act != ACT_LOOKUP && c->act != ACT_GETATTR) ||
+	    (ok && wire_attr_reply_get(&cur, &rep) < 0))
+		return;
+	if (c->act == ACT_LOOKUP && (ok || h->status == ERR_NOENT))
+		check_name_told(c, ok ? rep.attr.inode : 0);
+	if (ok)
+		check_inode_told(c, &rep.attr);
+}
+
 static void check_inode(const struct sim_cacher *c, const struct sim_cached *e)
 {
 	struct wire_attr attr;
@@ -578,7 +643,7 @@ void sim_cachers_check(void)
 	data = sim.count.data;
 	for (unsigned i = 0; i < SIM_CACHERS; i++) {
 		const struct sim_cacher *c = &cachers[i];
-		if (!usable(c))
+		if (!usable(c) || may_lag(c))
 			continue;
 		for (unsigned k = 0; k < CACHED_MAX; k++)
 			check_inode(c, &c->cached[k]);

@@ -2,7 +2,7 @@
  *
  *     SEED=N    the first seed (default 1)          SEEDS=N   how many (default 200)
  *     STEPS=N   events before things calm down      TRACE=1   tells what happens
- *     LEAVE_OUT=master.lease.recall, master.lease.busy, master.lease.grace: must be found
+ *     LEAVE_OUT=master.lease.recall, .busy, .behind, .grace: must be found
  *     SECONDS=N goes on for so long instead of SEEDS
  *
  * Prints one line per result; the exit status is 1 when anything did not hold. */
@@ -18,7 +18,7 @@
 struct sim sim;
 
 enum { COMMIT_MAX_MS = 6, CHAOS_MAX_MS = 250, STEPS_DEFAULT = 4500, CALM_MS = 1800000,
-       LOOK_MS = 2000, SCHEMA_EVERY_COMMITS = 50, PING_MS = 3000, LEASE_PING_MS = 700 };
+       LOOK_MS = 2000, SCHEMA_EVERY_COMMITS = 50, LOST_ANSWER_ONE_IN = 100, PING_MS = 3000, LEASE_PING_MS = 700 };
 
 /* ---- the master's life ---- */
 
@@ -215,6 +215,12 @@ static void drain_server(const struct sim_server *s, bool draining)
 		sim_client_drain(&sim.clients[fake_draw(SIM_CLIENTS)], s->id, draining);
 }
 
+static void master_restarts(void)
+{
+	master_stop();
+	sim_after(100 + fake_draw(fake_draw(4) ? 2000 : 20000), master_start, NULL, 0);
+}
+
 static void something_goes_wrong(void)
 {
 	struct sim_server *s = some_server();
@@ -253,8 +259,7 @@ static void something_goes_wrong(void)
 	} else if (n < 90) {
 		sim_client_die(&sim.clients[fake_draw(SIM_CLIENTS)]);
 	} else if (n < 94 && sim.master_up) {
-		master_stop();
-		sim_after(100 + fake_draw(fake_draw(4) ? 2000 : 20000), master_start, NULL, 0);
+		master_restarts();
 	}
 }
 
@@ -343,6 +348,10 @@ static void after_step(void)
 		commit_waits = true;
 		sim_after(fake_draw(COMMIT_MAX_MS), commit, NULL, 0);
 	}
+	/* Who asked for a change that the log keeps hears nothing of it. */
+	if (sim.master_up && !sim.calm && fake_log_waiting() > 0 && sim_cacher_may_lag() &&
+	    fake_draw(LOST_ANSWER_ONE_IN) == 0)
+		master_restarts();
 	if (sim.master_up)
 		rpc_client_flush(&sim.m);
 	sim_check_step();

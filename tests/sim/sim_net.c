@@ -207,8 +207,14 @@ static void arrive_down(void *arg, uint64_t n)
 static void on_sent(struct peer *peer, const struct buf *message)
 {
 	struct sim_conn *c = (struct sim_conn *)peer;
+	struct message *msg = message_of(c, message);
+	struct wire_header h;
+	struct slice fields;
 
-	at_time(arrival(&c->down_ms, c->stall_down_ms), arrive_down, message_of(c, message), 0);
+	message_open(msg, &h, &fields);
+	if (c->cacher)
+		sim_cacher_told(c->cacher, c, &h, fields);
+	at_time(arrival(&c->down_ms, c->stall_down_ms), arrive_down, msg, 0);
 }
 
 /* The end of a connection reaches the other side as the last message does. */
