@@ -256,7 +256,7 @@ static int apply_transact(struct apply *a, uint64_t index, uint16_t number, stru
 	if (r < 0) {
 		res->status = r;
 		res->n_raises = 0;
-		res->reclaim = res->garbage = res->unlocked = false;
+		res->reclaim = res->garbage = res->unlocked = res->remapped = false;
 		buf_clear(&res->reply);
 		state_abort(a->st);
 		if (!res->text[0])

@@ -21,6 +21,7 @@ struct apply_result {
 	bool garbage; /* garbage rows were added */
 	bool unlocked; /* locks went or became weaker: who waits for one is looked at again */
 	uint64_t unlocked_inode; /* 0: of any file */
+	bool remapped; /* an export is of another directory or other users than before, or gone */
 };
 void apply_result_release(struct apply_result *r);
 

@@ -46,22 +46,29 @@ int apply_export_set(struct apply *a, const struct cmd_export_set *m, struct wir
 	_cleanup_buf_ struct buf backing = {0};
 	struct row_export old;
 	struct key key;
-	int r;
+	int r, there;
 
 	if (!name_ok(req->name) || (req->flags & ~(both | EXPORT_READ_ONLY | EXPORT_REMOVE)) ||
 	    (req->flags & both) == both)
 		return ERR_INVAL;
 	key = key_export(req->name);
+	there = state_get_row_export(a->st, key, &old, &backing);
+	if (there < 0)
+		return there;
 	if (req->flags & EXPORT_REMOVE) {
-		r = state_get_row_export(a->st, key, &old, &backing);
-		if (r == 1)
-			state_del(a->st, key_slice(&key));
-		return r < 0 ? r : r ? 0 : ERR_NODATA;
+		if (!there)
+			return ERR_NODATA;
+		state_del(a->st, key_slice(&key));
+		a->res->remapped = true;
+		return 0;
 	}
 	r = dir_check(a, req->inode);
-	if (r == 0)
-		state_put_row_export(a->st, key, &row);
-	return r;
+	if (r < 0)
+		return r;
+	state_put_row_export(a->st, key, &row);
+	a->res->remapped = there && (old.inode != row.inode || old.uid != row.uid ||
+				     old.gid != row.gid || (old.flags & both) != (row.flags & both));
+	return 0;
 }
 
 int export_is_of(struct apply *a, uint64_t inode)

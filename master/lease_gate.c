@@ -247,7 +247,7 @@ static bool gate_look(struct call *c)
 	if (!c->peer->closing && clock_ms() >= c->gate_until_ms)
 		call_fail(c, ERR_TIMEOUT, "waited too long for other clients");
 	else if (!c->peer->closing)
-		client_handle(c, buf_slice(&c->fields));
+		call_resume(c);
 	return true;
 }
 

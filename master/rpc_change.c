@@ -257,7 +257,7 @@ static void setattr_step_done(struct master *m, void *arg, struct apply_result *
 	/* It is getting on: what it waits for next has its own time. */
 	c->gate_until_ms = 0;
 	if (result && result->status == 0)
-		client_handle(c, buf_slice(&c->fields));
+		call_resume(c);
 	else
 		call_fail(c, result ? result->status : ERR_SHUTDOWN, result ? result->text : NULL);
 	call_free(c);

@@ -77,7 +77,7 @@ void rpc_client_tick(struct master *m)
 	DL_FOREACH_SAFE(list, c, next) {
 		DL_DELETE(list, c);
 		if (!c->peer->closing)
-			client_handle(c, buf_slice(&c->fields));
+			call_resume(c);
 		call_free(c);
 	}
 	/* What waits has a limit, and its connection may have ended. */
@@ -318,7 +318,7 @@ static void raise_waited(void *arg, int code)
 
 	/* A chunk that was cut away meanwhile is none to wait for. */
 	if ((code == 0 || code == ERR_NO_CHUNK) && ++c->attempts < CALL_ATTEMPTS_MAX)
-		client_handle(c, buf_slice(&c->fields));
+		call_resume(c);
 	else
 		call_fail(c, code ? code : ERR_CHUNK_PENDING, NULL);
 	call_free(c);
@@ -590,6 +590,12 @@ bool call_admitted(struct call *c)
 		return false;
 	}
 	return call_may(c, r) && call_may(c, scope_admits(&c->scope, c->h.op));
+}
+
+void call_resume(struct call *c)
+{
+	if (call_admitted(c))
+		client_handle(c, buf_slice(&c->fields));
 }
 
 /* Administration that comes in many requests is written down once: a backup when it begins, the count of

@@ -77,6 +77,8 @@ void call_park(struct call *c, struct slice fields);
 void call_propose(struct call *c, struct slice fields, uint16_t number, const void *record);
 /* Finds out what the peer may see now, and whether it may ask this. False: it is refused, and told. */
 bool call_admitted(struct call *c);
+/* One that was kept is looked at from the start, as things are now: its export may have been changed. */
+void call_resume(struct call *c);
 /* The handler by the request's opcode, once it is admitted. */
 void call_dispatch(struct call *c, struct slice fields);
 /* False: the session is another credential's. It is refused, and told. */

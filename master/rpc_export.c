@@ -228,10 +228,27 @@ void rate_free(struct master *m)
 
 /* ---- setting ---- */
 
+/* What its clients hold and remember is of what they saw before: they attach again, as others. */
+static void sessions_end(struct call *c)
+{
+	struct cursor cur = cursor_slice(buf_slice(&c->fields));
+	struct session_clock *s, *next;
+	struct wire_export_set req;
+
+	if (wire_export_set_get(&cur, &req) < 0)
+		return;
+	HASH_ITER(hh, c->m->sessions, s, next)
+		if (slice_eq(slice_str(s->export), req.name))
+			session_close(c->m, s->session, false);
+}
+
 static void export_changed(struct master *m, void *arg, struct apply_result *result)
 {
 	struct call *c = arg;
 	struct wire_empty empty;
+
+	if (result && result->remapped)
+		sessions_end(c);
 
 	if (!result)
 		peer_close(c->peer, "outcome unknown");

@@ -1,11 +1,13 @@
 /* escape ADDR CREDENTIALS INSIDE FOREIGN FILE
  * escape late ADDR CREDENTIALS FOREIGN
+ * escape waits ADDR CREDENTIALS FILE
  *
  * The first: what a client that is confined to an export can do when it says what no libcairn
  * would: inode numbers that it never looked up. INSIDE: a directory of the export; FOREIGN, FILE: a
  * directory of another tenant and a file in it. A line for each attempt: its name and the outcome,
  * "OK" for success. The second: asks for FOREIGN more often than the export's rate allows, says
- * "queued" when all but the first request wait, and then what each of them came to. */
+ * "queued" when all but the first request wait, and then what each of them came to. The third: changes
+ * the mode of FILE, says "waiting" when that waits for others' leases, and then what it came to. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,6 +235,38 @@ static int late(uint64_t foreign)
 	return r < 0;
 }
 
+/* A request that waits for others is looked at as things are when they are done. */
+static int waits(uint64_t file)
+{
+	_cleanup_buf_ struct buf out = {0}, fields = {0};
+	struct wire_setattr req = {.id = opid(), .inode = file, .mask = SET_MODE, .mode = 0640};
+	struct wire_session_ref ref = {.session = session};
+	uint64_t first = conn->next_id;
+	int64_t end = deadline_in(LATE_MS);
+	struct wire_attr_reply rep;
+	struct wire_header h;
+	int r = wire_put_request(&out, OP_SETATTR, conn->next_id++, 0, &req, 0);
+
+	if (r == 0)
+		r = wire_put_request(&out, OP_SESSION_PING, conn->next_id++, 0, &ref, 0);
+	if (r == 0)
+		r = conn_send(conn, buf_slice(&out), NULL, 0, end, &why);
+	/* The ping is answered at once, so it comes first if the other one waits. */
+	if (r == 0)
+		r = conn_recv(conn, &h, &fields, end, &why);
+	if (r == 0) {
+		puts(h.op == OP_SESSION_PING ? "waiting" : "answered at once");
+		fflush(stdout);
+	}
+	if (r == 0 && h.op == OP_SESSION_PING)
+		r = conn_recv_reply(conn, OP_SETATTR, first, &h, &fields, end, &why);
+	if (r == 0)
+		tell("waited", wire_get_reply(&h, buf_slice(&fields), &rep, NULL, &why));
+	else
+		fprintf(stderr, "%s\n", err_message(&why));
+	return r < 0;
+}
+
 static int connect_to(const char *addr, const char *credentials, struct cred *cred)
 {
 	struct wire_session_open open = {.name = SLICE_LIT("escape"), .nonce = (uint64_t)clock_ms()};
@@ -252,16 +286,19 @@ static int connect_to(const char *addr, const char *credentials, struct cred *cr
 int main(int argc, char **argv)
 {
 	bool is_late = argc == 5 && strcmp(argv[1], "late") == 0;
+	bool is_waits = argc == 5 && strcmp(argv[1], "waits") == 0, is_named = is_late || is_waits;
 	uint64_t inside, foreign, file;
 	struct cred cred;
 	int r = 0;
 
-	if (!is_late && argc != 6)
+	if (!is_named && argc != 6)
 		return 2;
-	if (connect_to(argv[1 + is_late], argv[2 + is_late], &cred) < 0)
+	if (connect_to(argv[1 + is_named], argv[2 + is_named], &cred) < 0)
 		return 1;
 	if (is_late) {
 		r = late(strtoull(argv[4], NULL, 10));
+	} else if (is_waits) {
+		r = waits(strtoull(argv[4], NULL, 10));
 	} else {
 		inside = strtoull(argv[3], NULL, 10);
 		foreign = strtoull(argv[4], NULL, 10);

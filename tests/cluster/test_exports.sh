@@ -152,9 +152,12 @@ check "root is root" [ "$(owner dir/x)" = 0:0 ]
 echo mine >"$MNT/tenants/a/roots"
 chmod 600 "$MNT/tenants/a/roots"
 check "and reads what is root's" [ "$(as_a cat /roots)" = mine ]
-check "the mount ends" sh -c "umount '$SECOND' && tail --pid=$second -f /dev/null"
+check "also through its mount" [ "$(cat "$SECOND/roots")" = mine ]
 check "root becomes nobody" cairn export set a --root-squash --anon 4321:4322
 chmod 777 "$MNT/tenants/a"
+check "the session that was root's has ended" wait_for 20 grep -q "going on as session" "$WORK/second.log"
+check "and what it remembers" refused "permission denied" cat "$SECOND/roots"
+check "the mount ends" sh -c "umount '$SECOND' && tail --pid=$second -f /dev/null"
 check "who does not read what is root's" refused "permission denied" as_a cat /roots
 check "nor takes it" refused "not permitted" as_a chmod 666 /roots
 echo hers >"$WORK/hers"
@@ -192,6 +195,20 @@ check "ten requests a second" cairn export set a --sessions 0 --rate 10
 many() { for i in $(seq 12); do as_a stat /own >/dev/null || return; done; }
 check "are waited for, not refused" many
 check "without limit again" cairn export set a --rate 0
+
+# Its kernel knows the file when it is frozen: who changes it has to wait until its lease ends.
+first=$(part_pid mount-1)
+hers=$(inode "$MNT/tenants/a/hers")
+kill -STOP "$first"
+"$TESTS_BIN/escape" waits "$CAIRN_MASTER" "$A" "$hers" >"$WORK/waits" &
+waits=$!
+BACKGROUND+=("$waits")
+check "a change waits for a frozen mount" wait_for 20 grep -q waiting "$WORK/waits"
+check "its export is removed meanwhile" timeout 30 cairn export remove a
+check "it is answered" wait "$waits"
+kill -CONT "$first"
+check "by what may be done now" [ "$(tail -1 "$WORK/waits")" = "waited PERM" ]
+check "the export is made again" cairn export add a /tenants/a --all-squash --anon 4321:4322
 
 # ---- the master's memory, and the end ----
 

@@ -409,6 +409,7 @@ static int session_open(const char *export, uint64_t nonce)
 static void test_export_rows(void **state)
 {
 	uint64_t d = owned("d", S_IFDIR | 0755), f = owned("f", S_IFREG | 0644);
+	uint64_t d2 = owned("d2", S_IFDIR | 0755);
 	struct wire_session told;
 
 	assert_int_equal(export_set("x", d, 0, 2), ERR_NODATA); /* no quota */
@@ -426,10 +427,21 @@ static void test_export_rows(void **state)
 	assert_int_equal(session_open("x", 22), 0);
 	assert_int_equal(session_open("x", 23), ERR_LIMIT);
 	assert_int_equal(session_open("x", 22), 0); /* asked again: the same one */
+	/* Its sessions end when it is of others than it was (or of none), not by a limit. */
+	assert_int_equal(export_set("x", d, EXPORT_READ_ONLY, 3), 0);
+	assert_false(result.remapped);
 	assert_int_equal(export_set("x", d, EXPORT_ROOT_SQUASH, 3), 0);
+	assert_true(result.remapped);
+	assert_int_equal(export_set("x", f, EXPORT_ROOT_SQUASH, 3), ERR_NOTDIR);
+	assert_false(result.remapped);
 	assert_int_equal(session_open("x", 23), 0);
 	assert_int_equal(reply_wire_session().checked, 1);
+	assert_int_equal(quota_set(d2, 0), 0);
+	assert_int_equal(export_set("x", d2, EXPORT_ROOT_SQUASH, 3), 0);
+	assert_true(result.remapped);
+	assert_int_equal(export_set("x", d, EXPORT_ROOT_SQUASH, 3), 0);
 	assert_int_equal(export_set("x", 0, EXPORT_REMOVE, 0), 0);
+	assert_true(result.remapped);
 	assert_int_equal(export_set("x", 0, EXPORT_REMOVE, 0), ERR_NODATA);
 	assert_int_equal(session_open("x", 24), ERR_PERM);
 	assert_int_equal(quota_set(d, QUOTA_REMOVE), 0);
