@@ -111,6 +111,8 @@ struct chunk_writer {
 	const struct location *loc;
 	const struct copy_source *from; /* NULL: the pieces have data */
 	uint8_t chunk_bits;
+	bool sync; /* the piece is asked to be durable when it is answered */
+	unsigned attempts;
 	struct write_piece *pieces, few[PIECES_MAX]; /* pieces: few, or on the heap */
 	unsigned n;
 	uint64_t session, seq; /* names of the pieces: seq + i */
@@ -122,7 +124,9 @@ struct chunk_writer {
 
 static int64_t ack_deadline(const struct chunk_writer *w)
 {
-	int64_t d = deadline_in(write_busy_ms(w->loc->n_replicas - 1) + (w->from ? READ_BUSY_MS : 0));
+	unsigned behind = w->loc->n_replicas - 1;
+	int64_t d = deadline_in((w->sync ? sync_busy_ms(behind) : write_busy_ms(behind)) +
+				(w->from ? READ_BUSY_MS : 0));
 	return d < w->deadline_ms ? d : w->deadline_ms;
 }
 
@@ -130,7 +134,8 @@ static void piece_fields(const struct chunk_writer *w, unsigned i, struct wire_w
 {
 	*ret = (struct wire_write){
 		.chunk = w->loc->id, .version = w->loc->version, .offset = w->pieces[i].offset,
-		.flags = w->loc->flags & CHUNK_WRITTEN ? 0 : WRITE_CREATE,
+		.flags = (w->loc->flags & CHUNK_WRITTEN ? 0 : WRITE_CREATE) |
+			 (w->sync ? WRITE_SYNC : 0),
 		.chunk_bits = w->chunk_bits, .token = location_token(w->loc),
 		.session = w->session, .seq = w->seq + i,
 	};
@@ -254,6 +259,7 @@ static int head_write(struct chunk_writer *w, bool fresh, bool *ret_stale, struc
 	bool pooled, broken;
 	int r = peers_take(peers, head->addr, fresh, w->deadline_ms, &conn, &pooled, err);
 
+	w->attempts++;
 	*ret_stale = false;
 	if (r < 0) {
 		w->failed = head->server;
@@ -333,10 +339,17 @@ static bool pieces_make(struct chunk_writer *w, const struct chunk_part *parts, 
 	return true;
 }
 
+/* Every member has synced what this call wrote. Not when it was sent twice: a head that takes a piece for
+ * done answers at once. */
+static bool is_synced(const struct chunk_writer *w)
+{
+	return w->sync && w->attempts == 1 && w->pieces[0].done;
+}
+
 /* The parts' data, or `from`. */
 static int chunk_put(struct cairn *fs, struct inode *inode, uint64_t index,
 		     const struct chunk_part *parts, unsigned n, const struct copy_source *from,
-		     struct location *ret_loc, uint64_t *ret_since, int64_t deadline_ms,
+		     bool sync, struct location *ret_loc, uint64_t *ret_since, int64_t deadline_ms,
 		     struct err *err)
 {
 	struct chunk_writer w = {.fs = fs, .loc = ret_loc, .from = from,
@@ -351,6 +364,7 @@ static int chunk_put(struct cairn *fs, struct inode *inode, uint64_t index,
 	w.deadline_ms = faults.give_up_ms;
 	if (!pieces_make(&w, parts, n))
 		return err_set(err, ERR_NOMEM, "out of memory");
+	w.sync = sync && w.n == 1;
 	for (;;) {
 		uint64_t now_since;
 		r = lease_write_check(&fs->lease, inode->number, faults.give_up_ms, err);
@@ -387,7 +401,7 @@ static int chunk_put(struct cairn *fs, struct inode *inode, uint64_t index,
 	if (w.pieces != w.few)
 		free(w.pieces);
 	/* Not before: a sync of another thread meanwhile did not have it all. */
-	if (first)
+	if (first && !is_synced(&w))
 		inode_dirty_mark(inode, index, id, first);
 	if (r == 0)
 		*ret_since = since;
@@ -395,10 +409,10 @@ static int chunk_put(struct cairn *fs, struct inode *inode, uint64_t index,
 }
 
 int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index,
-		const struct chunk_part *parts, unsigned n, struct location *ret_loc,
+		const struct chunk_part *parts, unsigned n, bool sync, struct location *ret_loc,
 		uint64_t *ret_since, int64_t deadline_ms, struct err *err)
 {
-	return chunk_put(fs, inode, index, parts, n, NULL, ret_loc, ret_since, deadline_ms, err);
+	return chunk_put(fs, inode, index, parts, n, NULL, sync, ret_loc, ret_since, deadline_ms, err);
 }
 
 int chunk_copy(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t offset, uint32_t len,
@@ -407,5 +421,6 @@ int chunk_copy(struct cairn *fs, struct inode *inode, uint64_t index, uint32_t o
 {
 	struct chunk_part part = {.offset = offset, .len = len};
 
-	return chunk_put(fs, inode, index, &part, 1, from, ret_loc, ret_since, deadline_ms, err);
+	return chunk_put(fs, inode, index, &part, 1, from, false, ret_loc, ret_since, deadline_ms,
+			 err);
 }

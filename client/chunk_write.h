@@ -41,9 +41,11 @@ struct chunk_part {
 
 /* Writes n parts of the chunk at `index`, which do not overlap, through whatever failures the servers
  * have, until every replica has them or the deadline. *ret_loc: where it is now; *ret_since: see
- * client/inode.h. The chunk is marked dirty. Only between lease_write_begin and lease_write_end. */
+ * client/inode.h. The chunk is marked dirty. sync: who calls syncs it next; if all fits into one message
+ * the servers do so before they answer, and it is not marked. Only between lease_write_begin and
+ * lease_write_end. */
 int chunk_write(struct cairn *fs, struct inode *inode, uint64_t index,
-		const struct chunk_part *parts, unsigned n, struct location *ret_loc,
+		const struct chunk_part *parts, unsigned n, bool sync, struct location *ret_loc,
 		uint64_t *ret_since, int64_t deadline_ms, struct err *err);
 
 /* Where bytes are copied from: they begin at `offset` of the chunk. */

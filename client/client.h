@@ -130,9 +130,11 @@ ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t of
 ssize_t file_pwrite(struct cairn_file *file, const void *buf, size_t bytes, uint64_t offset,
 		    struct err *err);
 /* What was held back is sent, with flags (WROTE_HELD and others) and mtime of WROTE; *ret: the answer's
- * attributes, set when something was told to the master, also before a failure. */
+ * attributes, set when something was told to the master, also before a failure. sync: a sync of the file
+ * follows. */
 int inode_write_held(struct cairn *fs, struct inode *inode, const struct extents *held,
-		     uint8_t flags, struct when mtime, struct wire_attr *ret, struct err *err);
+		     uint8_t flags, struct when mtime, bool sync, struct wire_attr *ret,
+		     struct err *err);
 int file_sync(struct cairn_file *file, struct err *err);
 /* For close(2): waits for nothing unless servers are full; 0, or a loss that this file was not told of. */
 int file_flush(struct cairn_file *file, struct err *err);

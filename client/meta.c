@@ -281,7 +281,7 @@ int meta_setattr(struct cairn *fs, const struct cairn_cred *cred, uint64_t inode
 		return setattr_plain(fs, cred, inode, mask, attr, ret, err);
 	/* A size is set behind what was written before. */
 	if (mask & CAIRN_SET_SIZE)
-		r = writeback_settle(w, inode, client_deadline(fs));
+		r = writeback_settle(w, inode, false, client_deadline(fs));
 	else
 		r = writeback_freeze(w, inode, client_deadline(fs));
 	if (r < 0)
@@ -468,7 +468,7 @@ static void settle_replacement(struct cairn *fs, uint64_t parent, struct slice n
 
 	if (cache_get_name(cache, parent, name, &inode) &&
 	    !(cache_get_name(cache, new_parent, new_name, &replaced) && !replaced))
-		writeback_settle(&fs->writeback, inode, client_deadline(fs));
+		writeback_settle(&fs->writeback, inode, false, client_deadline(fs));
 }
 
 int meta_rename(struct cairn *fs, const struct cairn_cred *cred, uint64_t parent,
@@ -777,7 +777,7 @@ static int xattr_set(struct cairn *fs, const struct cairn_cred *cred, uint64_t i
 
 	session_cred(&fs->session, cred, &req.cred);
 	/* A write takes capabilities away: one of before must not come after. */
-	r = writeback_settle(&fs->writeback, inode, client_deadline(fs));
+	r = writeback_settle(&fs->writeback, inode, false, client_deadline(fs));
 	if (r < 0)
 		return (int)result(err_set(&err, r, "what was written before is not with the "
 					   "servers yet"), &err);

@@ -224,13 +224,18 @@ static int sync_all(struct cairn *fs, struct inode *inode, int64_t deadline_ms, 
 	return 0;
 }
 
-int file_settle(struct cairn_file *file, struct err *err)
+static int settle(struct cairn_file *file, bool sync, struct err *err)
 {
-	int r = writeback_settle(&file->fs->writeback, file->inode->number,
+	int r = writeback_settle(&file->fs->writeback, file->inode->number, sync,
 				 client_deadline(file->fs));
 
 	return r == 0 ? 0 : err_set(err, r, "inode %" PRIx64 ": what was written is not with the "
 				    "servers yet", file->inode->number);
+}
+
+int file_settle(struct cairn_file *file, struct err *err)
+{
+	return settle(file, false, err);
 }
 
 int file_sync(struct cairn_file *file, struct err *err)
@@ -245,7 +250,7 @@ int file_sync(struct cairn_file *file, struct err *err)
 
 	if (!err)
 		err = &local;
-	r = file_settle(file, err);
+	r = settle(file, true, err);
 	if (r < 0)
 		return r;
 	r = inode_dirty_list(inode, &list, &n, &all);
@@ -277,7 +282,7 @@ int file_flush(struct cairn_file *file, struct err *err)
 	struct cairn *fs = file->fs;
 
 	if (lease_full(&fs->lease))
-		writeback_settle(&fs->writeback, file->inode->number, client_deadline(fs));
+		writeback_settle(&fs->writeback, file->inode->number, false, client_deadline(fs));
 	return file_told(file, err);
 }
 

@@ -32,6 +32,7 @@ struct write_op {
 	uint64_t since; /* see client/inode.h */
 	uint8_t flags;	/* of WROTE */
 	struct when mtime; /* with WROTE_HELD */
+	bool sync; /* a sync of the file follows */
 	uint8_t leased; /* of WROTE's answer */
 	bool unsure;	/* a WROTE was left without an answer */
 	unsigned n_used;
@@ -69,7 +70,8 @@ static int op_send_chunk(struct write_op *op, unsigned i, struct err *err)
 			       op->from, &loc, &since, op->deadline_ms, err);
 	else
 		r = chunk_write(op->fs, op->inode, op->used[i].index, parts,
-				(unsigned)op->used[i].n, &loc, &since, op->deadline_ms, err);
+				(unsigned)op->used[i].n, op->sync && op->n_used == 1, &loc, &since,
+				op->deadline_ms, err);
 	if (parts != &one)
 		free(parts);
 	if (r < 0)
@@ -263,7 +265,7 @@ int file_write_at(struct cairn_file *file, const uint8_t *data, size_t bytes, ui
 		  uint8_t flags, int64_t deadline_ms, struct err *err)
 {
 	struct write_op op = {.fs = file->fs, .inode = file->inode, .deadline_ms = deadline_ms,
-			      .n_ext = 1};
+			      .sync = file->flags & O_DSYNC, .n_ext = 1};
 	unsigned bits = file->inode->chunk_bits;
 
 	while (bytes > 0) {
@@ -318,7 +320,8 @@ int file_tell(struct cairn_file *file, uint64_t offset, uint64_t end, uint8_t fl
 }
 
 int inode_write_held(struct cairn *fs, struct inode *inode, const struct extents *held,
-		     uint8_t flags, struct when mtime, struct wire_attr *ret, struct err *err)
+		     uint8_t flags, struct when mtime, bool sync, struct wire_attr *ret,
+		     struct err *err)
 {
 	uint64_t reach = (uint64_t)WROTE_CHUNKS_MAX << inode->chunk_bits;
 
@@ -326,6 +329,7 @@ int inode_write_held(struct cairn *fs, struct inode *inode, const struct extents
 		uint64_t base = held->v[i].offset >> inode->chunk_bits << inode->chunk_bits;
 		struct write_op op = {.fs = fs, .inode = inode, .ext = held->v + i,
 				      .offset = held->v[i].offset, .mtime = mtime,
+				      .sync = sync && held->n == 1,
 				      .flags = flags, .deadline_ms = client_deadline(fs)};
 		int r;
 		while (i + op.n_ext < held->n && op.n_ext < WROTE_RUNS_MAX &&

@@ -29,6 +29,7 @@ struct writeback_buf {
 	unsigned frozen; /* requests that change its attributes */
 	unsigned waiters;
 	bool wanted;	 /* somebody waits for the next flush */
+	bool sync;	 /* with wanted: for a sync of the file */
 	bool drain;	 /* B was recalled or lost */
 	uint64_t begun, ended; /* flushes */
 	int64_t since_ms; /* of the oldest byte in dirty */
@@ -144,6 +145,7 @@ static void wbuf_release(struct writeback *w, struct writeback_buf *b)
 /* What one flush takes along. */
 struct flush {
 	struct extents *held;
+	bool sync;
 	uint8_t flags;
 	struct when mtime;
 	struct wire_attr attr; /* of the last WROTE; inode 0: none was answered */
@@ -185,7 +187,8 @@ static int flush_once(struct writeback *w, struct writeback_buf *b, struct flush
 		return r;
 	r = flush_may(w, b, f, err);
 	if (r == 0)
-		r = inode_write_held(w->fs, b->inode, f->held, f->flags, f->mtime, &f->attr, err);
+		r = inode_write_held(w->fs, b->inode, f->held, f->flags, f->mtime, f->sync,
+				     &f->attr, err);
 	lease_write_end(lease, b->number);
 	if (r == ERR_LEASE)
 		lease_write_lost(lease, b->number);
@@ -260,7 +263,8 @@ static void flush_end(struct writeback *w, struct writeback_buf *b, const struct
 /* Lock held, released in between. */
 static void flush(struct writeback *w, struct writeback_buf *b)
 {
-	struct flush f = {.held = &b->flushing, .mtime = b->mtime, .flags = WROTE_HELD};
+	struct flush f = {.held = &b->flushing, .mtime = b->mtime, .flags = WROTE_HELD,
+			  .sync = b->sync};
 	uint64_t number = b->number;
 	struct err err = {0};
 	bool retired;
@@ -273,7 +277,7 @@ static void flush(struct writeback *w, struct writeback_buf *b)
 	b->flushing = b->dirty;
 	b->dirty = (struct extents){0};
 	b->busy = true;
-	b->wanted = b->keep_priv = false;
+	b->wanted = b->sync = b->keep_priv = false;
 	b->begun++;
 	pthread_mutex_unlock(&w->lock);
 
@@ -482,13 +486,14 @@ int writeback_put(struct writeback *w, struct inode *inode, const void *data, si
 /* ---- waiting ---- */
 
 /* Lock held; released in the end. */
-static int buf_settle(struct writeback *w, struct writeback_buf *b, int64_t deadline_ms)
+static int buf_settle(struct writeback *w, struct writeback_buf *b, bool sync, int64_t deadline_ms)
 {
 	uint64_t target = b->begun + (b->dirty.n > 0);
 	bool settled;
 
 	b->waiters++;
 	b->wanted = b->dirty.n > 0;
+	b->sync |= b->wanted && sync;
 	requeue(w, b);
 	while (b->ended < target && wait_until(&w->done, &w->lock, deadline_ms))
 		;
@@ -503,14 +508,14 @@ static int buf_settle(struct writeback *w, struct writeback_buf *b, int64_t dead
 	return settled ? 0 : ERR_TIMEOUT;
 }
 
-int writeback_settle(struct writeback *w, uint64_t inode, int64_t deadline_ms)
+int writeback_settle(struct writeback *w, uint64_t inode, bool sync, int64_t deadline_ms)
 {
 	struct writeback_buf *b;
 
 	pthread_mutex_lock(&w->lock);
 	b = buf_find(w, inode);
 	if (b)
-		return buf_settle(w, b, deadline_ms);
+		return buf_settle(w, b, sync, deadline_ms);
 	pthread_mutex_unlock(&w->lock);
 	return 0;
 }
@@ -559,7 +564,7 @@ int writeback_read(struct writeback *w, uint64_t inode, void *dest, size_t bytes
 		*ret_n = n;
 	}
 	if (b && !done)
-		return buf_settle(w, b, deadline_ms);
+		return buf_settle(w, b, false, deadline_ms);
 	pthread_mutex_unlock(&w->lock);
 	return done;
 }

@@ -81,8 +81,8 @@ int writeback_put(struct writeback *w, struct inode *inode, const void *data, si
 int writeback_read(struct writeback *w, uint64_t inode, void *dest, size_t bytes, uint64_t offset,
 		   size_t *ret_n, int64_t deadline_ms);
 /* Everything that was held back before the call is with the servers and the master, or has failed and
- * been told to the inode. ERR_TIMEOUT: not by the deadline. */
-int writeback_settle(struct writeback *w, uint64_t inode, int64_t deadline_ms);
+ * been told to the inode. sync: who calls syncs the file next. ERR_TIMEOUT: not by the deadline. */
+int writeback_settle(struct writeback *w, uint64_t inode, bool sync, int64_t deadline_ms);
 /* Wants it flushed soon. inode 0: all. For lease->flush. */
 void writeback_kick(void *arg, uint64_t inode);
 

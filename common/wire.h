@@ -34,7 +34,8 @@
  *    chain in `chain`; each server forwards the bytes to the next while it receives them,
  *    verifies `sums`, writes, waits for the next one's answer and answers. The tail commits.
  *    Then WROTE tells the master the new end of the file; after it the write is visible
- *    everywhere, and write() returns. fsync sends SYNC along the chain of each chunk written.
+ *    everywhere, and write() returns. fsync sends SYNC along the chain of each chunk written; a write
+ *    that it would follow at once asks for that itself (WRITE_SYNC).
  *    When a member fails, its predecessor (or the client, for the head) sends CHUNK_FAULT; the
  *    master raises the chunk's version on the survivors and answers with the new location; the
  *    client sends the write again: the same bytes at the same place.

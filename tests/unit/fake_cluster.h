@@ -436,8 +436,9 @@ static int fake_write(struct fake_node *node, const struct wire_header *h,
 	if (m->seq == 0 || m->session == 0)
 		fake_trace(c, "WRITE without a name");
 	node->seqs[node->n_seqs++ % FAKE_SEQS] = m->seq;
-	fake_trace(c, "WRITE %u+%u v%u chain %u on %u%s", m->offset, h->data_bytes, m->version,
-		   m->n_chain, node->number, m->flags & WRITE_CREATE ? " create" : "");
+	fake_trace(c, "WRITE %u+%u v%u chain %u on %u%s%s", m->offset, h->data_bytes, m->version,
+		   m->n_chain, node->number, m->flags & WRITE_CREATE ? " create" : "",
+		   m->flags & WRITE_SYNC ? " sync" : "");
 	/* A freed chunk that is not deleted yet takes writes, which go nowhere. */
 	if (r == ERR_NO_CHUNK)
 		return 0;

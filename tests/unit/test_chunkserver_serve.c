@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -43,6 +44,19 @@ static unsigned faults; /* reports of a failed next server */
 static int fault_reason;
 static struct conn *conn; /* to the head */
 
+/* The disks, but that a file's fdatasync is counted and may fail. */
+static struct io disk;
+static atomic_uint syncs;
+static atomic_int sync_fails; /* with this, each of them */
+
+static int disk_fdatasync(const struct io *io, int fd)
+{
+	int code = atomic_load(&sync_fails);
+
+	atomic_fetch_add(&syncs, 1);
+	return code < 0 ? code : io_real.fdatasync(&io_real, fd);
+}
+
 static void on_damaged(void *arg, const struct wire_have *have)
 {
 }
@@ -65,7 +79,7 @@ static void start(struct server *s, unsigned i)
 {
 	struct err err = {0};
 	char *dirs[] = {s->dir};
-	struct store_options o = {.io = &io_real, .dirs = dirs, .n_dirs = 1, .damaged = on_damaged};
+	struct store_options o = {.io = &disk, .dirs = dirs, .n_dirs = 1, .damaged = on_damaged};
 
 	snprintf(s->dir, sizeof(s->dir), "%s/%u", root, i);
 	if (store_open(&o, &s->store, &err) != 0 ||
@@ -124,6 +138,9 @@ static int setup(void **state)
 									     : "/tmp");
 	assert_non_null(mkdtemp(root));
 	faults = 0;
+	disk = io_real;
+	disk.fdatasync = disk_fdatasync;
+	atomic_store(&sync_fails, 0);
 	setup_keys();
 	for (unsigned i = 0; i < SERVERS; i++)
 		start(&servers[i], i);
@@ -290,6 +307,27 @@ static void test_a_write_goes_down_the_chain(void **state)
 	assert_int_equal(table.length, BLOCK_BYTES);
 	assert_int_equal(table.sums.len, 4);
 	assert_int_equal(faults, 0);
+}
+
+/* Every member has synced when the answer comes, and what could not be synced is no success. */
+static void test_a_write_that_is_to_be_synced(void **state)
+{
+	struct wire_write m = write_of(1, 0, true);
+	unsigned before;
+
+	assert_int_equal(write_text(conn, m, "hello"), 0);
+	before = atomic_load(&syncs);
+	m.flags |= WRITE_SYNC;
+	assert_int_equal(write_text(conn, m, "HELLO"), 0);
+	/* At least: the stores sync by themselves now and then. */
+	assert_true(atomic_load(&syncs) >= before + SERVERS);
+	expect_bytes(0, 1, "HELLO");
+	expect_bytes(1, 1, "HELLO");
+
+	before = atomic_load(&syncs);
+	atomic_store(&sync_fails, ERR_IO);
+	assert_true(write_text(conn, m, "again") < 0);
+	assert_true(atomic_load(&syncs) > before);
 }
 
 static void test_many_are_under_way_and_answered_in_order(void **state)
@@ -883,6 +921,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(test_a_write_goes_down_the_chain),
+		T(test_a_write_that_is_to_be_synced),
 		T(test_many_are_under_way_and_answered_in_order),
 		T(test_refusals),
 		T(test_damaged_on_the_way),

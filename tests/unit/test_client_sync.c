@@ -106,6 +106,45 @@ static void test_a_write_with_o_dsync_fails_too(void **state)
 	cairn_close(f);
 }
 
+static struct cairn_file *hello_dsync(void)
+{
+	struct cairn_file *f = hello(), *g;
+
+	assert_int_equal(cairn_fsync(f), 0);
+	assert_int_equal(cairn_open_inode(fs, NULL, FAKE_FILE, O_RDWR | O_DSYNC, &g), 0);
+	cairn_close(f);
+	fake_trace_clear(&c);
+	return g;
+}
+
+/* The servers sync before they answer: no message more. */
+static void test_o_dsync_is_one_message_to_the_chain(void **state)
+{
+	struct cairn_file *g = hello_dsync();
+
+	assert_int_equal(cairn_pwrite(g, "x", 1, 9), 1);
+	assert_trace(&c, "WRITE 9+1 v1 chain 1 on 1 sync\nWROTE #3\n");
+	assert_int_equal(cairn_fsync(g), 0); /* nothing is left to sync */
+	assert_trace(&c, "");
+	cairn_close(g);
+}
+
+/* A head that got the first one and does not do it again, nor syncs again: who has sent twice asks. */
+static void test_o_dsync_that_was_sent_twice(void **state)
+{
+	struct cairn_file *g = hello_dsync();
+
+	pthread_mutex_lock(&c.lock);
+	c.servers[0].drop_op = OP_WRITE;
+	c.servers[0].drops = 1;
+	pthread_mutex_unlock(&c.lock);
+	assert_int_equal(cairn_pwrite(g, "x", 1, 9), 1);
+	assert_int_equal(c.servers[0].drops, 0);
+	assert_trace(&c, "WRITE dropped on 1\nWRITE 9+1 v1 chain 1 on 1 sync\nWROTE #3\n"
+			 "SYNC v1 on 1\n");
+	cairn_close(g);
+}
+
 /* It is known beyond the last close. */
 static void test_a_closed_file(void **state)
 {
@@ -189,6 +228,8 @@ int main(void)
 		TEST(test_a_raise_without_a_loss_loses_nothing),
 		TEST(test_a_later_write_does_not_hide_the_loss),
 		TEST(test_a_write_with_o_dsync_fails_too),
+		TEST(test_o_dsync_is_one_message_to_the_chain),
+		TEST(test_o_dsync_that_was_sent_twice),
 		TEST(test_a_closed_file),
 		TEST(test_several_chunks_that_cannot_be_synced),
 		TEST(test_a_sync_during_a_write_leaves_it_dirty),

@@ -96,7 +96,7 @@ static void test_a_write_is_held_back_until_fsync(void **state)
 	assert_true(before.st_mtim.tv_sec >= 5000 && before.st_mtim.tv_sec < 5100);
 	assert_trace(&c, "");
 	assert_int_equal(cairn_fsync(f), 0);
-	assert_trace(&c, "WRITE 0+5 v1 chain 1 on 1 create\nWROTE #2\nSYNC v1 on 1\n");
+	assert_trace(&c, "WRITE 0+5 v1 chain 1 on 1 create sync\nWROTE #2\n");
 	assert_int_equal(master_size(), 5);
 	/* What was told stays true: the master is given the time. */
 	assert_int_equal(c.wrote_flags, WROTE_HELD);
@@ -166,8 +166,25 @@ static void test_what_is_written_in_pieces_is_sent_in_one(void **state)
 	}
 	fake_trace_clear(&c);
 	assert_int_equal(cairn_fsync(f), 0);
-	assert_trace(&c, "WRITE 0+10 v1 chain 1 on 1 create\nWROTE #2\nSYNC v1 on 1\n");
+	assert_trace(&c, "WRITE 0+10 v1 chain 1 on 1 create sync\nWROTE #2\n");
 	assert_memory_equal(c.servers[1].data[0], "0123456789", 10);
+	cairn_close(f);
+}
+
+/* One sync for all that is in several messages, and none by the way when nobody asked for one. */
+static void test_several_pieces_are_synced_together(void **state)
+{
+	struct cairn_file *f = file_with("hello");
+
+	assert_int_equal(cairn_pwrite(f, "world", 5, 10), 5);
+	fake_trace_clear(&c);
+	assert_int_equal(cairn_fsync(f), 0);
+	assert_trace(&c, "WRITE 0+5 v1 chain 1 on 1 create\nWRITE 10+5 v1 chain 1 on 1 create\n"
+			 "WROTE #2\nSYNC v1 on 1\n");
+	assert_int_equal(cairn_pwrite(f, "W", 1, 10), 1);
+	assert_int_equal(file_settle(f, NULL), 0);
+	assert_int_equal(cairn_fsync(f), 0);
+	assert_trace(&c, "WRITE 10+1 v1 chain 1 on 1\nWROTE #3\nSYNC v1 on 1\n");
 	cairn_close(f);
 }
 
@@ -207,7 +224,7 @@ static void test_a_failure_that_nobody_saw_waits_for_the_next_open(void **state)
 	c.master.fails = 1;
 	pthread_mutex_unlock(&c.lock);
 	assert_int_equal(cairn_close(f), 0);
-	writeback_settle(&fs->writeback, FAKE_FILE, deadline_in(WAIT_MS));
+	writeback_settle(&fs->writeback, FAKE_FILE, false, deadline_in(WAIT_MS));
 	assert_int_equal(cairn_open_inode(fs, NULL, FAKE_FILE, O_RDONLY, &g), 0);
 	assert_int_equal(cairn_fsync(g), -ENOSPC);
 	assert_int_equal(cairn_fsync(g), 0);
@@ -303,6 +320,7 @@ int main(void)
 		TEST(test_close_waits_for_nothing_and_the_end_of_the_session_sends_it),
 		TEST(test_a_recall_flushes_before_the_right_is_returned),
 		TEST(test_what_is_written_in_pieces_is_sent_in_one),
+		TEST(test_several_pieces_are_synced_together),
 		TEST(test_a_lasting_failure_is_told_once_to_each),
 		TEST(test_a_failure_that_nobody_saw_waits_for_the_next_open),
 		TEST(test_after_a_lost_lease_it_is_flushed_if_nobody_changed_the_file),
