@@ -42,6 +42,7 @@ struct chunk_reader {
 	struct lane lanes[LANES]; /* the first is open while any is */
 	unsigned order[REPLICAS_MAX], n_order, next; /* replicas, best first; next: not tried yet */
 	int64_t hedge_ms, dial_ms;
+	bool renewed; /* the token was found to have run out, and asked for anew */
 };
 
 /* What a reader's report can help with; other failures are the master's own to notice. */
@@ -153,8 +154,8 @@ static int lane_failed(struct chunk_reader *c, unsigned which, int code, struct 
 	} else {
 		peers_mark(&c->job.fs->peers, lane_from(l)->addr, !broken);
 		replica_failed(c, replica, code, err);
-		/* What has run out here has run out everywhere. */
-		if (code == ERR_TOKEN)
+		/* What has run out here has run out everywhere; a fresh one is this server's trouble. */
+		if (code == ERR_TOKEN && !c->renewed)
 			c->next = c->n_order;
 	}
 	lane_end(c, which);
@@ -304,7 +305,6 @@ static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
 {
 	struct backoff pause = {READ_BACKOFF_FIRST_MS, READ_BACKOFF_MAX_MS};
 	unsigned damaged = 0;
-	bool renewed = false;
 
 	for (;;) {
 		struct location now;
@@ -323,9 +323,9 @@ static int chunk_read_rounds(struct chunk_reader *c, struct err *err)
 		if (damaged >= READ_ROUNDS_DAMAGED_MAX)
 			return r;
 		/* A token that has run out is no failure: the first time nobody waits. */
-		if ((renewed || r != ERR_TOKEN) && !backoff_pause(&pause, c->job.deadline_ms))
+		if ((c->renewed || r != ERR_TOKEN) && !backoff_pause(&pause, c->job.deadline_ms))
 			return r;
-		renewed |= r == ERR_TOKEN;
+		c->renewed |= r == ERR_TOKEN;
 		s = locate_one(c->job.fs, c->inode, c->loc->index, &now, NULL, c->job.deadline_ms,
 			       &again);
 		if (s == ERR_STALE) {

@@ -545,6 +545,24 @@ static void test_token(void **state)
 	cairn_close(f);
 }
 
+/* One that refuses a fresh token, too, is no reason to go without the others. */
+static void test_a_server_that_refuses_every_token(void **state)
+{
+	struct cairn_file *f = hello();
+	unsigned first = first_replica() + 1;
+	char expected[256];
+
+	c.servers[first - 1].fail_op = OP_READ;
+	c.servers[first - 1].fails = 1000;
+	c.servers[first - 1].fail_code = ERR_TOKEN;
+	assert_reads(f, "hello");
+	snprintf(expected, sizeof(expected),
+		 "LOCATE\nREAD fails on %u\nLOCATE\nREAD fails on %u\nREAD 0+4096 on %u\n", first,
+		 first, 3 - first);
+	assert_trace(&c, expected);
+	cairn_close(f);
+}
+
 static void test_chain_member_fails(void **state)
 {
 	struct cairn_file *f = hello();
@@ -729,6 +747,7 @@ int main(void)
 		TEST(test_read_restarted_server), TEST(test_a_failure_is_not_pooled),
 		TEST(test_read_edges), TEST(test_access_modes), TEST(test_head_dies),
 		TEST(test_head_dies_in_write), TEST(test_token),
+		TEST(test_a_server_that_refuses_every_token),
 		TEST(test_chain_member_fails),
 		TEST(test_write_version), TEST(test_write_checksum), TEST(test_write_no_space),
 		TEST(test_fsync_moves), TEST(test_fsync_fails),
