@@ -48,9 +48,11 @@ static int append_wait(struct cairn_file *file, int64_t since_ms, int64_t deadli
 		.kind = LOCK_APPEND, .type = LOCK_EXCLUSIVE, .end = UINT64_MAX,
 		.flags = LOCK_NO_DEADLOCK, .waited_ms = (uint64_t)(clock_ms() - since_ms)};
 	struct wire_empty empty;
-	int r = master_call(&file->fs->master, OP_LOCK_WAIT, &req, &empty, &fields, deadline_ms,
-			    NULL, err);
+	int r;
 
+	inodes_cred(&file->fs->inodes, &file->fs->session, req.inode, true, &req.cred);
+	r = master_call(&file->fs->master, OP_LOCK_WAIT, &req, &empty, &fields, deadline_ms, NULL,
+			err);
 	/* ERR_STALE: the next LOCK renews the session. */
 	return r == ERR_AGAIN || r == ERR_STALE ? 0 : r;
 }

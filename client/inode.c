@@ -151,9 +151,11 @@ void inodes_cred(struct inodes *t, struct session *s, uint64_t number, bool writ
 		HASH_FIND(hh, t->by_number, &number, sizeof(number), inode);
 		if (inode) {
 			pthread_mutex_lock(&inode->lock);
-			known = inode->openers && inode->openers->known[writing];
+			const struct opener *o = inode->openers;
+			bool as = o && o->known[writing] ? writing : !writing;
+			known = o && o->known[as];
 			if (known)
-				cred = inode->openers->cred[writing];
+				cred = o->cred[as];
 			pthread_mutex_unlock(&inode->lock);
 		}
 		pthread_mutex_unlock(&t->lock);

@@ -167,6 +167,7 @@ int cairn_lock_test(struct cairn *fs, uint64_t inode, const struct cairn_lock *l
 	int r;
 
 	req.session = session_id(&fs->session);
+	inodes_cred(&fs->inodes, &fs->session, inode, false, &req.cred);
 	r = master_call(&fs->master, OP_LOCK_TEST, &req, &rep, &fields, client_deadline(fs), NULL,
 			&err);
 	if (r < 0)

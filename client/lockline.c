@@ -113,6 +113,7 @@ static int wait_ask(struct line *l, struct cairn_lock_wait *w)
 		.flags = w->lock.no_deadlock ? LOCK_NO_DEADLOCK : 0,
 		.waited_ms = (uint64_t)(clock_ms() - w->since_ms)};
 
+	inodes_cred(&l->fs->inodes, &l->fs->session, w->inode, false, &req.cred);
 	w->request = ++l->next_request;
 	w->asked_ms = clock_ms();
 	return line_send(l, OP_LOCK_WAIT, w->request, &req);

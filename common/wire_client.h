@@ -313,7 +313,8 @@ enum { LOCK_FREE = 0, LOCK_SHARED = 1, LOCK_EXCLUSIVE = 2 };
 	F(u64, start)              \
 	F(u64, end)                \
 	F(u8, flags)               \
-	F(u64, waited_ms)
+	F(u64, waited_ms)          \
+	S(wire_cred, cred)
 enum { LOCK_NO_DEADLOCK = 1 }; /* OFD locks and flock take no part in the search for deadlocks */
 /* The LOCK_WAIT with this request id, of this connection, is answered with ERR_INTR if it waits. */
 #define WIRE_LOCK_CANCEL(F, S, A, V) F(u64, request)
@@ -325,7 +326,8 @@ enum { LOCK_NO_DEADLOCK = 1 }; /* OFD locks and flock take no part in the search
 	F(u8, kind)                \
 	F(u8, type)                \
 	F(u64, start)              \
-	F(u64, end)
+	F(u64, end)                \
+	S(wire_cred, cred)
 #define WIRE_LOCK_STATE(F, S, A, V) \
 	F(u64, session)             \
 	F(u32, pid)                 \

@@ -427,6 +427,12 @@ int access_strips(struct state *st, const struct wire_cred *cred, uint64_t inode
 	return r < 0 ? r : r == 1 ? what | ACCESS_STRIPS_CAPABILITY : what;
 }
 
+int access_lock_look(struct state *st, const struct wire_cred *cred, uint64_t inode)
+{
+	int r = may_data(st, cred, inode, ACCESS_READ);
+	return r == ERR_ACCES ? may_data(st, cred, inode, ACCESS_WRITE) : r;
+}
+
 /* As fcntl(2) and flock(2) want the file open: an append lock is a writer's. Nothing is asked of who
  * gives one back: whoever may not write any more must not keep others from it. */
 int access_lock(struct state *st, const struct wire_lock *req)

@@ -58,5 +58,7 @@ int access_xattr_set(struct state *st, const struct wire_xattr_set *req);
 int access_chunk_make(struct state *st, const struct wire_chunk_for_write *req);
 int access_wrote(struct state *st, const struct wire_wrote *req);
 int access_lock(struct state *st, const struct wire_lock *req);
+/* To wait for locks and to be told who has them: whoever may have the file open. */
+int access_lock_look(struct state *st, const struct wire_cred *cred, uint64_t inode);
 
 #endif

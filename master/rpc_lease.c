@@ -167,15 +167,17 @@ static uint8_t listed_rights(uint8_t flags)
 	return flags & LEASE_BUFFERS ? LEASE_W | LEASE_B : w;
 }
 
-/* What a client must not have it does not get by saying that it has it. */
+/* What a client must not have it does not get by saying that it has it. Of which of its users the master
+ * knows only where all are one. */
 static void attach_one(struct call *c, struct lease_session *ls, uint64_t inode, uint8_t flags)
 {
-	struct wire_cred cred = {0};
+	struct wire_lease_write write = {.inode = inode};
 
-	scope_identify(&c->scope, &cred);
-	if (c->scope.within && access_inode(c->m->st, &cred, inode) < 0)
+	scope_identify(&c->scope, &write.cred);
+	if (c->scope.within && access_inode(c->m->st, &write.cred, inode) < 0)
 		return;
-	if (c->scope.row.flags & EXPORT_READ_ONLY)
+	if ((c->scope.row.flags & EXPORT_READ_ONLY) ||
+	    ((c->scope.row.flags & EXPORT_ALL_SQUASH) && access_lease_write(c->m->st, &write) < 0))
 		flags &= LEASE_OPENED;
 	lease_list(&c->m->leases, ls, inode, listed_rights(flags));
 }

@@ -72,7 +72,10 @@ static void on_lock_wait(struct call *call, struct slice fields)
 				   .kind = req.kind, .flags = req.flags,
 				   .range = {req.start, req.end, req.type}};
 
-	if (!call_owns(call, req.session) || !call_sees(call, req.inode))
+	if (!call_owns(call, req.session))
+		return;
+	scope_identify(&call->scope, &req.cred);
+	if (!call_may(call, access_lock_look(m->st, &req.cred, req.inode)))
 		return;
 	r = state_get_row_session(m->st, key_session(req.session), &session, &backing);
 	if (r != 1 || !lock_claim_valid(req.kind, req.type, req.start, req.end)) {
@@ -170,7 +173,10 @@ static void on_lock_test(struct call *call, struct slice fields)
 	struct lock_claim claim = {.session = req.session, .inode = req.inode, .owner = req.owner,
 				   .kind = req.kind, .range = {req.start, req.end, req.type}};
 
-	if (!call_owns(call, req.session) || !call_sees(call, req.inode))
+	if (!call_owns(call, req.session))
+		return;
+	scope_identify(&call->scope, &req.cred);
+	if (!call_may(call, access_lock_look(m->st, &req.cred, req.inode)))
 		return;
 	if (!lock_claim_valid(req.kind, req.type, req.start, req.end)) {
 		peer_fail(peer, h, ERR_INVAL, NULL);

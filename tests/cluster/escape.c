@@ -172,6 +172,36 @@ static void set_id(uint64_t inside)
 	tell("unlink-set-id", ask(OP_UNLINK, &unlink, &gone));
 }
 
+/* Locks of a file that one of the users may neither read nor write. */
+static void locks_of_others(uint64_t inside)
+{
+	struct wire_make make = {.id = opid(), .cred.uid = 1, .parent = inside,
+				 .name = SLICE_LIT("locked"), .mode = 0100600};
+	struct wire_unlink unlink = {.parent = inside, .name = make.name};
+	struct wire_lock lock = {.cred.uid = 1, .kind = LOCK_RANGE, .type = LOCK_EXCLUSIVE,
+				 .end = UINT64_MAX};
+	struct wire_lock_test test = {.session = session, .owner = 2, .kind = LOCK_RANGE,
+				      .type = LOCK_SHARED, .end = UINT64_MAX, .cred.uid = 2};
+	struct wire_lock_wait wait = {.session = session, .owner = 2, .kind = LOCK_RANGE,
+				      .type = LOCK_SHARED, .end = UINT64_MAX, .cred.uid = 2};
+	struct wire_lock_state held;
+	struct wire_lock_reply locked;
+	struct wire_unlink_reply gone;
+	struct wire_make_reply made = {0};
+	struct wire_empty empty;
+
+	tell("make-locked", ask(OP_MAKE, &make, &made));
+	lock.inode = test.inode = wait.inode = made.attr.inode;
+	lock.id = opid();
+	tell("lock", ask(OP_LOCK, &lock, &locked));
+	tell("whose-lock", ask(OP_LOCK_TEST, &test, &held));
+	tell("wait-for-lock", ask(OP_LOCK_WAIT, &wait, &empty));
+	test.cred.uid = 1;
+	tell("owner-whose-lock", ask(OP_LOCK_TEST, &test, &held));
+	unlink.id = opid();
+	tell("unlink-locked", ask(OP_UNLINK, &unlink, &gone));
+}
+
 /* What tells of everybody, and what is somebody else's. */
 static void others(void)
 {
@@ -307,6 +337,7 @@ int main(int argc, char **argv)
 		changes(inside, foreign, file);
 		replays(inside);
 		set_id(inside);
+		locks_of_others(inside);
 		others();
 	}
 	if (r == 0)

@@ -99,6 +99,12 @@ where-to-write OK
 look OK
 modes 6777 777 777
 unlink-set-id OK
+make-locked OK
+lock OK
+whose-lock ACCES
+wait-for-lock ACCES
+owner-whose-lock OK
+unlink-locked OK
 status PERM
 fsck PERM
 quotas PERM

@@ -263,6 +263,11 @@ static void test_data(void **state)
 	assert_int_equal(access_lock(st, &lock), ERR_ACCES);
 	lock.type = LOCK_FREE; /* got when it was permitted: others wait for it */
 	assert_int_equal(access_lock(st, &lock), 0);
+	/* Who has none may wait for one, or ask whose it is, when he could have the file open. */
+	assert_int_equal(access_lock_look(st, &lock.cred, f), 0);
+	lock.cred = who(GUEST, 1);
+	assert_int_equal(access_lock_look(st, &lock.cred, f), ERR_ACCES);
+	assert_int_equal(access_lock_look(st, &lock.cred, owned("w", S_IFREG | 0002)), 0);
 	/* An owner may have it open since before the mode was this; but does not open it now. */
 	locate.cred = wrote.cred = who(OWNER, 1);
 	assert_int_equal(access_locate(st, &locate), 0);
