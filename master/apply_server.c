@@ -8,12 +8,13 @@ int apply_server_register(struct apply *a, const struct cmd_server_register *m,
 {
 	_cleanup_buf_ struct buf backing = {0};
 	struct row_server row = {.uuid = m->uuid, .addr = m->addr, .rack = m->rack,
-				 .host = m->host};
+				 .host = m->host, .holder = m->holder};
 	struct row_server_ref ref;
 	int r;
 
 	if (m->uuid.len != UUID_BYTES || m->addr.len >= ADDR_BYTES_MAX ||
-	    m->rack.len > TEXT_BYTES_MAX || m->host.len > TEXT_BYTES_MAX)
+	    m->rack.len > TEXT_BYTES_MAX || m->host.len > TEXT_BYTES_MAX ||
+	    m->holder.len >= IDENTITY_NAME_BYTES)
 		return ERR_INVAL;
 	r = state_get_row_server_ref(a->st, key_server_uuid(m->uuid.data), &ref, &backing);
 	if (r < 0)
@@ -29,6 +30,14 @@ int apply_server_register(struct apply *a, const struct cmd_server_register *m,
 		if (r <= 0)
 			return r < 0 ? r : ERR_CORRUPT;
 		row.flags = before.flags; /* what an administrator set stays */
+		/* Who has a certificate of another name has not its disks, whatever he says. With a shared
+		 * key nobody has a name. */
+		if (before.holder.len && m->holder.len && !slice_eq(before.holder, m->holder))
+			return apply_refuse(a, ERR_PERM, "this server is %.*s's, not %.*s's",
+					    (int)before.holder.len, (const char *)before.holder.data,
+					    (int)m->holder.len, (const char *)m->holder.data);
+		if (!m->holder.len)
+			row.holder = before.holder;
 	}
 	state_put_row_server(a->st, key_server(ref.server), &row);
 	*rep = (struct wire_cs_registered){.server = ref.server, .cluster = a->meta.cluster};

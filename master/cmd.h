@@ -101,7 +101,8 @@ enum { CMD_GARBAGE_MAX = 400 };
 	F(blob, uuid)                   \
 	F(str, addr)                    \
 	F(str, rack)                    \
-	F(str, host)
+	F(str, host)                    \
+	F(str, holder)
 /* What is wanted of a server: SERVER_DRAINING or 0. */
 #define CMD_SERVER_SET(F, S, A, V) \
 	F(u32, server)             \

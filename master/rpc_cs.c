@@ -136,7 +136,8 @@ static void on_register(struct master *m, struct peer *peer, const struct wire_h
 	peer_ref(peer);
 	cmd = (struct cmd_server_register){.uuid = req.uuid, .addr = slice_str(reg->addr),
 					   .rack = slice_str(reg->rack),
-					   .host = slice_str(reg->host)};
+					   .host = slice_str(reg->host),
+					   .holder = slice_str(peer->tls ? peer->tls->peer.name : "")};
 	master_propose(m, CMD_NUMBER_SERVER_REGISTER, &cmd, registered, reg);
 }
 

@@ -171,7 +171,8 @@ enum {
 	F(str, addr)           \
 	F(str, rack)           \
 	F(str, host)           \
-	F(u8, flags) /* SERVER_DRAINING: empty it, place nothing there */
+	F(u8, flags) /* SERVER_DRAINING: empty it, place nothing there */ \
+	F(str, holder) /* the name in the certificate that it registers with; "": none yet */
 /* ranges: of LOCK_RANGE_BYTES each, see master/lock.h; never none. pid: who set it last. */
 #define ROW_LOCK(F, S, A, V) \
 	F(u32, pid)          \

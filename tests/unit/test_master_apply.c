@@ -326,6 +326,28 @@ static void test_what_is_wanted_of_a_server_outlives_its_registration(void **sta
 	assert_int_equal(apply(CMD_NUMBER_SERVER_SET, &set), ERR_NOENT);
 }
 
+/* Who registers a server first has it: another certificate does not get it by saying its UUID. */
+static void test_a_server_is_its_certificates(void **state)
+{
+	static const struct { const char *holder; int code; } rows[] = {
+		{"", 0}, {"cs-a", 0}, {"cs-b", ERR_PERM}, {"cs-a", 0}, {"", 0}, {"cs-b", ERR_PERM},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		_cleanup_buf_ struct buf backing = {0};
+		struct cmd_server_register reg = {.uuid = SLICE_LIT("server-uuid-0002"),
+						  .addr = SLICE_LIT("127.0.0.1:2"),
+						  .holder = slice_str(rows[i].holder)};
+		struct row_server row;
+		if (rows[i].code)
+			reg.addr = SLICE_LIT("127.0.0.1:666");
+		assert_int_equal(apply(CMD_NUMBER_SERVER_REGISTER, &reg), rows[i].code);
+		assert_int_equal(state_get_row_server(st, key_server(2), &row, &backing), 1);
+		assert_true(slice_eq(row.addr, SLICE_LIT("127.0.0.1:2")));
+		assert_true(slice_eq(row.holder, i ? SLICE_LIT("cs-a") : SLICE_LIT("")));
+	}
+}
+
 static void test_large_files_go_in_steps(void **state)
 {
 	enum { CHUNKS = 250 };
@@ -603,6 +625,7 @@ int main(void)
 		T(test_a_new_size_cuts_at_the_old_end),
 		T(test_a_first_write_that_a_raise_overtook_does_not_count),
 		T(test_what_is_wanted_of_a_server_outlives_its_registration),
+		T(test_a_server_is_its_certificates),
 		T(test_large_files_go_in_steps),
 		T(test_open_files_outlive_their_names),
 		T(test_readdir_pages),
