@@ -28,6 +28,7 @@ struct disk {
 	uint8_t server[DISK_UUID_BYTES], uuid[DISK_UUID_BYTES], cluster[DISK_UUID_BYTES];
 	bool has_server, has_cluster;
 	struct journal *journal;
+	atomic_bool journal_due; /* to be begun anew: for want of room it could not be when it had to */
 	atomic_bool failed; /* never cleared; set under the store's lock */
 	unsigned io_errors; /* on different replicas; protected by the store's lock */
 };

@@ -52,7 +52,7 @@ static int raise_file(struct store *s, struct replica *r, const struct wire_chun
 		      const struct settle_source *others, struct wire_chunk_state *ret,
 		      bool *ret_renamed, struct err *err)
 {
-	char from[PATH_ROOM], to[PATH_ROOM], dir[PATH_ROOM];
+	char from[PATH_ROOM], to[PATH_ROOM];
 	int res = 0;
 
 	FAULT_POINT(CS_RAISE, "");
@@ -73,13 +73,13 @@ static int raise_file(struct store *s, struct replica *r, const struct wire_chun
 		res = s->o.io->rename(s->o.io, from, to);
 	}
 	*ret_renamed = res == 0;
-	replica_dir(r, dir);
 	FAULT_POINT(CS_RAISE_RENAMED, "");
-	if (res == 0)
-		res = s->o.io->sync_dir(s->o.io, dir);
 	if (res < 0)
 		return err_set(err, res, "chunk %016llx: rename to v%u: %s",
 			       (unsigned long long)r->chunk, req->new_version, err_text(res));
+	res = replica_sync_name(s, r, err);
+	if (res < 0)
+		return res;
 	ret->present = 1;
 	res = chunk_file_length(&r->file, &ret->length, err);
 	if (res == 0)

@@ -69,7 +69,7 @@ static int rename_patched(struct store *s, const struct store_patch *p, bool *re
 			  struct err *err)
 {
 	struct replica *r = p->replica;
-	char from[PATH_ROOM], to[PATH_ROOM], dir[PATH_ROOM];
+	char from[PATH_ROOM], to[PATH_ROOM];
 	int res = chunk_file_sync(&p->file, err);
 
 	if (res < 0) {
@@ -84,11 +84,10 @@ static int rename_patched(struct store *s, const struct store_patch *p, bool *re
 	}
 	*ret_renamed = res == 0;
 	FAULT_POINT(CS_PULL_INSTALLED, "");
-	replica_dir(r, dir);
-	if (res == 0)
-		res = s->o.io->sync_dir(s->o.io, dir);
-	return res < 0 ? err_set(err, res, "chunk %016llx: rename to v%u: %s",
-				 (unsigned long long)r->chunk, p->version, err_text(res)) : 0;
+	if (res < 0)
+		return err_set(err, res, "chunk %016llx: rename to v%u: %s",
+			       (unsigned long long)r->chunk, p->version, err_text(res));
+	return replica_sync_name(s, r, err);
 }
 
 int store_patch_end(struct store *s, struct store_patch *p, int code, struct err *err)

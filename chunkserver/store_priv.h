@@ -129,6 +129,9 @@ struct disk *disk_with_most_room(struct store *s, uint64_t bytes);
  * used before it is compared, and the journal says so to a process that follows this one. Without the
  * lock. */
 void replica_sync_failed(struct store *s, struct replica *r, int code);
+/* After a rename of its file: where that fails, nothing that the disk says it has can be relied on, and
+ * the sync has failed (replica_sync_failed). Without the lock. */
+int replica_sync_name(struct store *s, struct replica *r, struct err *err);
 /* Begins a disk's journal anew with what is still dirty there. Without the lock. */
 int disk_begin(struct store *s, struct disk *disk, bool clean, struct err *err);
 

@@ -104,6 +104,7 @@ static void journal_anew(struct store *s, struct disk *disk)
 
 	if (res < 0)
 		log_error("disk %s: journal: %s", disk->dir, err_message(&err));
+	disk->journal_due = res < 0; /* store_sync_all tries again, unless the disk has failed */
 	pthread_mutex_lock(&s->lock);
 	disk_error(s, disk, res, "begin its journal anew", true);
 	pthread_mutex_unlock(&s->lock);
@@ -119,28 +120,45 @@ void replica_sync_failed(struct store *s, struct replica *r, int code)
 	journal_anew(s, r->disk);
 }
 
-int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
+/* The directory of its file; a disk that cannot do that has failed. */
+static int sync_dir(struct store *s, struct replica *r, struct err *err)
 {
 	char dir[PATH_ROOM];
+	int res;
+
+	replica_dir(r, dir);
+	res = s->o.io->sync_dir(s->o.io, dir);
+	if (res == 0)
+		return 0;
+	pthread_mutex_lock(&s->lock);
+	disk_error(s, r->disk, res, "sync a directory", true);
+	pthread_mutex_unlock(&s->lock);
+	return err_set(err, res, "directory %s: %s", dir, err_text(res));
+}
+
+int replica_sync_name(struct store *s, struct replica *r, struct err *err)
+{
+	int res = sync_dir(s, r, err);
+
+	if (res < 0)
+		replica_sync_failed(s, r, res);
+	return res;
+}
+
+int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
+{
 	uint64_t writes;
-	bool name_dirty, dir_failed = false;
+	bool name_dirty;
 	int res;
 
 	pthread_mutex_lock(&s->lock);
 	writes = r->writes;
 	name_dirty = r->name_dirty;
-	replica_dir(r, dir);
 	pthread_mutex_unlock(&s->lock);
 	res = chunk_file_sync(f, err);
-	if (res == 0 && name_dirty) {
-		res = s->o.io->sync_dir(s->o.io, dir);
-		if (res < 0)
-			err_set(err, res, "directory %s: %s", dir, err_text(res));
-		dir_failed = res < 0;
-	}
+	if (res == 0 && name_dirty)
+		res = sync_dir(s, r, err);
 	pthread_mutex_lock(&s->lock);
-	if (dir_failed)
-		disk_error(s, r->disk, res, "sync a directory", true);
 	if (res == 0 && r->lost)
 		res = replica_open(s, r, err); /* says which disk has failed */
 	if (res < 0) {
@@ -203,6 +221,7 @@ void store_sync_all(struct store *s)
 		store_release(s, r);
 	}
 	any = journal_stale(s);
-	for (size_t i = 0; any && i < s->n_disks; i++)
-		journal_anew(s, &s->disks[i]);
+	for (size_t i = 0; i < s->n_disks; i++)
+		if (any || s->disks[i].journal_due)
+			journal_anew(s, &s->disks[i]);
 }

@@ -106,6 +106,44 @@ static void test_a_raise_that_cannot_sync_is_told(void **state)
 	assert_true(raise_is_lossy(1));
 }
 
+/* The next process is told once there is room to write it down. */
+static void test_a_journal_that_found_no_room_is_begun_later(void **state)
+{
+	struct err err = {0};
+	unsigned fault;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = 1, .eno = EIO,
+						 .match = "chunks/"});
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_PWRITE, .nth = 1, .eno = ENOSPC,
+							 .match = "journal"});
+	store_sync_all(store);
+	assert_int_equal(faulty.fired[0], 1);
+	assert_int_equal(faulty.fired[fault], 1);
+	assert_int_equal(disk_failures, 0);
+	store_sync_all(store);
+	faulty.n_faults = 0;
+	crash();
+	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_LOSSY);
+}
+
+/* A name that cannot be synced is no matter of one chunk: what else the directory says may go, too. */
+static void test_a_raise_whose_name_cannot_be_synced_ends_the_disk(void **state)
+{
+	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
+					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
+	struct wire_chunk_state answer;
+	struct err err = {0};
+	unsigned fault;
+
+	assert_int_equal(write_block(0, 7, &err), 0);
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_SYNC_DIR, .nth = 1, .eno = EIO,
+							 .match = "chunks/"});
+	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), ERR_IO);
+	assert_int_equal(faulty.fired[fault], 1);
+	assert_int_equal(disk_failures, 1);
+}
+
 static void test_who_writes_at_the_new_version_shows_that_it_is_known(void **state)
 {
 	struct err err = {0};
@@ -191,6 +229,8 @@ int main(void)
 		T(test_a_power_loss_is_told),
 		T(test_a_failed_sync_is_told_by_the_next_process),
 		T(test_a_raise_that_cannot_sync_is_told),
+		T(test_a_journal_that_found_no_room_is_begun_later),
+		T(test_a_raise_whose_name_cannot_be_synced_ends_the_disk),
 		T(test_who_writes_at_the_new_version_shows_that_it_is_known),
 		T(test_the_loss_outlives_the_journal),
 		T(test_what_was_synced_is_not_lost),

@@ -621,6 +621,24 @@ static void test_a_replica_that_cannot_be_synced_has_lost_something(void **state
 	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_LOSSY);
 }
 
+static void test_a_replica_whose_name_cannot_be_synced_ends_the_disk(void **state)
+{
+	struct store_patch patch;
+	struct store_seen seen;
+	struct err err = {0};
+	unsigned fault;
+
+	assert_int_equal(write_block(0, 1, &err), 0);
+	seen_now(&seen);
+	assert_int_equal(patch_begin(2, &seen, &patch), 0);
+	patch_block(&patch, 1, 2);
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_SYNC_DIR, .nth = 1, .eno = EIO,
+							 .match = "chunks/"});
+	assert_int_equal(store_patch_end(store, &patch, 0, &err), ERR_IO);
+	assert_int_equal(faulty.fired[fault], 1);
+	assert_int_equal(disk_failures, 1);
+}
+
 static void raise_to(uint32_t version)
 {
 	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = version - 1,
@@ -779,6 +797,7 @@ int main(void)
 		T(test_a_replica_is_brought_up_to_date_in_its_place),
 		T(test_a_replica_that_was_being_brought_up_to_date_is_compared),
 		T(test_a_replica_that_cannot_be_synced_has_lost_something),
+		T(test_a_replica_whose_name_cannot_be_synced_ends_the_disk),
 		T(test_an_order_does_not_outlive_the_raise_that_follows_it),
 		T(test_a_late_deletion_spares_what_has_come_back),
 		T(test_deletion_spares_newer),
