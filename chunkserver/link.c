@@ -72,25 +72,37 @@ static uint64_t send_later(struct link *l, uint16_t op, const void *m)
 	return id;
 }
 
-static uint64_t send_request(struct link *l, uint16_t op, const void *m)
-{
-	uint64_t id;
-
-	pthread_mutex_lock(&l->lock);
-	id = send_later(l, op, m);
-	pthread_mutex_unlock(&l->lock);
-	link_wake(l);
-	return id;
-}
-
 void link_damage(struct link *l, const struct wire_have *have)
 {
 	_cleanup_buf_ struct buf list = {0};
 	struct wire_cs_damage m;
+	uint64_t id;
 
 	WIRE_LIST_PUT(wire_have, &list, have);
 	m.have = buf_slice(&list);
-	send_request(l, OP_CS_DAMAGE, &m);
+	pthread_mutex_lock(&l->lock);
+	id = send_later(l, OP_CS_DAMAGE, &m);
+	if (id) {
+		l->damages++;
+		l->last_damage = id;
+	}
+	pthread_mutex_unlock(&l->lock);
+	link_wake(l);
+}
+
+/* A master answers both in the order in which they were sent: when a heartbeat is answered and damage
+ * that was told before it is not, that was lost on the way, or refused. All is told then, by digests,
+ * once; that is answered or the link is given up. */
+static void damage_heard(struct link *l, const struct wire_header *h)
+{
+	pthread_mutex_lock(&l->lock);
+	if (h->op == OP_CS_DAMAGE && h->status == 0 && l->damages > 0)
+		l->damages--;
+	if (h->op == OP_CS_HEARTBEAT && l->damages > 0 && h->id > l->last_damage) {
+		l->damages = 0;
+		l->report_due = true;
+	}
+	pthread_mutex_unlock(&l->lock);
 }
 
 static void chain_fault_forget(struct link *l, struct chain_fault *f)
@@ -207,6 +219,7 @@ static void link_answer(struct link *l, const struct wire_header *h, const struc
 	struct wire_cs_beat beat;
 
 	answered(l, h->id);
+	damage_heard(l, h);
 	if (h->op == OP_CS_HEARTBEAT && wire_get_reply(h, buf_slice(fields), &beat, NULL, NULL) == 0)
 		keys_take(l->o.keys, beat.keys, beat.n_keys, clock_ms());
 }
@@ -446,6 +459,7 @@ static void link_up(struct link *l, bool up)
 {
 	pthread_mutex_lock(&l->lock);
 	l->up = up;
+	l->damages = 0; /* the report on the new link says it again */
 	l->generation++;
 	queue_clear(&l->out);
 	if (!up) {

@@ -31,7 +31,8 @@ int link_start(const struct link_options *options, struct store *store, struct l
 	       struct err *err);
 void link_stop(struct link *l);
 
-/* Any thread; never blocks. Dropped while there is no link: the next report says it again. */
+/* Any thread; never blocks. Dropped while there is no link: the next report says it again, as it does
+ * when a master does not answer. */
 void link_damage(struct link *l, const struct wire_have *have);
 /* As link_damage; but the last FAULTS_MAX are kept until the master has answered, over broken
  * links. */

@@ -58,6 +58,8 @@ struct link {
 	uint64_t generation; /* of the connection: answers to an older one are dropped */
 	bool up, stopping;
 	bool report_due; /* all is to be reported anew */
+	unsigned damages;     /* CS_DAMAGEs of this link that were not answered */
+	uint64_t last_damage; /* the id of the last one */
 	uint64_t next_id;
 };
 
