@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -442,55 +443,138 @@ static void test_bad_files(void **state)
 	assert_int_equal(cred_load(&cred, dir, NULL, CRED_ROLES_CLIENT, "t", &err), ERR_NOENT);
 }
 
-/* Encrypted bytes that come one at a time; and a set-up that goes on without a wait in it. */
-static void test_byte_by_byte(void **state)
+/* Two ends without sockets, set up with bytes that come one at a time. */
+struct ends {
+	struct cred master, client;
+	struct tls_conn side[2]; /* of the master, of the client */
+};
+
+static void ends_make(struct ends *e)
 {
-	struct cred master = load(give(ROLE_MASTER, "m", "127.0.0.1", YEAR_S), ROLE_MASTER);
-	struct cred client = load(give(ROLE_CLIENT, "c", NULL, YEAR_S), ROLE_CLIENT);
-	struct tls_conn side[2];
 	struct buf wire[2] = {{0}, {0}}; /* to side i */
 	int done[2] = {0, 0};
 	struct err err = {0};
-	char text[8] = "";
-	size_t n = 0, got = 0;
+	char text[8];
+	size_t n;
 
-	assert_int_equal(tls_conn_init(&side[0], master.tls, NULL, &err), 0);
-	assert_int_equal(tls_conn_init(&side[1], client.tls, "127.0.0.1:1", &err), 0);
-	for (int turn = 0; turn < 20 && !(done[0] && done[1]); turn++) {
+	e->master = load(give(ROLE_MASTER, "m", "127.0.0.1", YEAR_S), ROLE_MASTER);
+	e->client = load(give(ROLE_CLIENT, "c", NULL, YEAR_S), ROLE_CLIENT);
+	assert_int_equal(tls_conn_init(&e->side[0], e->master.tls, NULL, &err), 0);
+	assert_int_equal(tls_conn_init(&e->side[1], e->client.tls, "127.0.0.1:1", &err), 0);
+	/* Also what is said after the set-up: tickets. */
+	for (int turn = 0; turn < 20 && !(done[0] && done[1] && !wire[0].len && !wire[1].len); turn++) {
 		int i = turn % 2 == 0;
+		struct tls_conn *c = &e->side[i];
 		for (size_t at = 0; at < wire[i].len || (at == 0 && turn == 0); at++) {
-			side[i].in = slice_of(wire[i].data + at, at < wire[i].len);
+			c->in = slice_of(wire[i].data + at, at < wire[i].len);
 			if (!done[i])
-				done[i] = tls_conn_handshake(&side[i], &err);
+				done[i] = tls_conn_handshake(c, &err);
 			else
-				tls_conn_read(&side[i], text, sizeof(text), &n, &err);
+				tls_conn_read(c, text, sizeof(text), &n, &err);
 			assert_true(done[i] >= 0);
 		}
 		buf_clear(&wire[i]);
-		buf_append_slice(&wire[!i], buf_slice(&side[i].out));
-		buf_clear(&side[i].out);
+		buf_append_slice(&wire[!i], buf_slice(&c->out));
+		buf_clear(&c->out);
 	}
 	assert_true(done[0] && done[1]);
-	assert_int_equal(tls_conn_write(&side[1], "hello", 5, &err), 0);
-	for (size_t at = 0; at < side[1].out.len; at++) {
-		side[0].in = slice_of(side[1].out.data + at, 1);
-		assert_int_equal(tls_conn_read(&side[0], text + got, sizeof(text) - got, &n, &err), 0);
-		got += n;
-	}
-	assert_int_equal(got, 5);
-	assert_memory_equal(text, "hello", 5);
-	/* One bit changed on the way ends it. */
-	buf_clear(&side[1].out);
-	assert_int_equal(tls_conn_write(&side[1], "hello", 5, &err), 0);
-	side[1].out.data[side[1].out.len - 1] ^= 1;
-	side[0].in = buf_slice(&side[1].out);
-	assert_int_equal(tls_conn_read(&side[0], text, sizeof(text), &n, &err), ERR_CLOSED);
-	tls_conn_release(&side[0]);
-	tls_conn_release(&side[1]);
 	buf_release(&wire[0]);
 	buf_release(&wire[1]);
-	cred_release(&client);
-	cred_release(&master);
+}
+
+static void ends_release(struct ends *e)
+{
+	tls_conn_release(&e->side[0]);
+	tls_conn_release(&e->side[1]);
+	cred_release(&e->client);
+	cred_release(&e->master);
+}
+
+/* What one side has to say is read by the other one, `step` bytes at a time. */
+static void hears(struct ends *e, int from, size_t step, const char *text)
+{
+	struct tls_conn *to = &e->side[!from];
+	struct buf *out = &e->side[from].out;
+	struct err err = {0};
+	char got[64] = "";
+	size_t n = 0, len = 0;
+
+	for (size_t at = 0; at < out->len; at += step) {
+		to->in = slice_of(out->data + at, (uint32_t)(out->len - at < step ? out->len - at : step));
+		do {
+			assert_int_equal(tls_conn_read(to, got + len, sizeof(got) - len, &n, &err), 0);
+			len += n;
+		} while (n > 0);
+	}
+	buf_clear(out);
+	assert_int_equal(len, strlen(text));
+	assert_memory_equal(got, text, len);
+}
+
+static void test_byte_by_byte(void **state)
+{
+	struct err err = {0};
+	struct ends e = {0};
+	char text[8];
+	size_t n;
+
+	ends_make(&e);
+	assert_int_equal(tls_conn_write(&e.side[1], "hello", 5, &err), 0);
+	hears(&e, 1, 1, "hello");
+	/* One bit changed on the way ends it. */
+	assert_int_equal(tls_conn_write(&e.side[1], "hello", 5, &err), 0);
+	e.side[1].out.data[e.side[1].out.len - 1] ^= 1;
+	e.side[0].in = buf_slice(&e.side[1].out);
+	assert_int_equal(tls_conn_read(&e.side[0], text, sizeof(text), &n, &err), ERR_CLOSED);
+	ends_release(&e);
+}
+
+/* Keys are changed after so many bytes, time and again, and the other side follows. */
+static void test_keys_change(void **state)
+{
+	struct err err = {0};
+	struct ends e = {0};
+	size_t plain;
+
+	ends_make(&e);
+	assert_int_equal(tls_conn_write(&e.side[1], "hello", 5, &err), 0);
+	plain = e.side[1].out.len;
+	hears(&e, 1, plain, "hello");
+	for (int i = 0; i < 6; i++) {
+		int from = i % 2;
+		e.side[from].key_bytes = UINT64_MAX / 2;
+		assert_int_equal(tls_conn_write(&e.side[from], "again", 5, &err), 0);
+		assert_true(e.side[from].out.len > plain); /* the message about the key, too */
+		assert_int_equal(e.side[from].key_bytes, 5);
+		hears(&e, from, TLS_RECORD_BYTES, "again");
+		assert_int_equal(tls_conn_write(&e.side[!from], "hello", 5, &err), 0);
+		assert_int_equal(e.side[!from].out.len, plain); /* nobody was asked to change his */
+		hears(&e, !from, 1, "hello");
+	}
+	ends_release(&e);
+}
+
+/* Who asks for our new keys all the time gets at most one answer for each time that he asked: he cannot make
+ * us hold more than he sent. */
+static void test_keys_asked_for(void **state)
+{
+	enum { TIMES = 1000 };
+	struct err err = {0};
+	struct ends e = {0};
+	size_t asked;
+
+	ends_make(&e);
+	for (int i = 0; i < TIMES; i++) {
+		assert_int_equal(SSL_key_update(e.side[1].ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+		assert_int_equal(SSL_do_handshake(e.side[1].ssl), 1);
+	}
+	asked = e.side[1].out.len;
+	assert_true(asked > TIMES);
+	hears(&e, 1, TLS_RECORD_BYTES, "");
+	assert_in_range(e.side[0].out.len, 1, asked);
+	assert_int_equal(tls_conn_write(&e.side[0], "still", 5, &err), 0);
+	hears(&e, 0, TLS_RECORD_BYTES, "still");
+	ends_release(&e);
 }
 
 /* Beyond loopback nothing goes unencrypted, unless somebody said so. */
@@ -548,6 +632,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_foreign_list, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_advertised_host, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_byte_by_byte, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_keys_change, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_keys_asked_for, set_up, tear_down),
 		cmocka_unit_test(test_plaintext),
 		cmocka_unit_test(test_claimed_role),
 	};
