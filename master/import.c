@@ -41,13 +41,14 @@ static int import_meta(struct import *im, struct slice key, struct slice value, 
 {
 	struct cursor c = cursor_slice(value);
 	struct row_meta meta;
+	int r;
 
 	if (key.len != 1 || row_meta_get(&c, &meta) < 0 || meta.cluster.len != UUID_BYTES ||
 	    meta.hash_key.len != HASH_KEY_BYTES || !meta.next_inode)
 		return import_damaged(err, key);
-	if (meta.level > SCHEMA_LEVEL)
-		return err_set(err, ERR_VERSION, "the backup has feature level %u, this program "
-			       "knows %u", meta.level, SCHEMA_LEVEL);
+	r = schema_level_check(&meta, "the backup", err);
+	if (r < 0)
+		return r;
 	meta.applied = 0;
 	meta.garbage = 0;
 	meta.held = 1;

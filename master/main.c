@@ -379,9 +379,8 @@ static int open_state(struct master *m, struct err *err)
 	if (r < 0 && r != ERR_NOENT)
 		return err_set(err, r, "database %s: %s", db, err_text(r));
 	m->applied = r == 0 ? meta.applied : 0;
-	if (r == 0 && meta.level > SCHEMA_LEVEL)
-		return err_set(err, ERR_VERSION, "database %s has feature level %u, this program "
-			       "knows %u", db, meta.level, SCHEMA_LEVEL);
+	if (r == 0 && schema_level_check(&meta, db, err) < 0)
+		return ERR_VERSION;
 	return store_start(m->store, m->applied, wake_loop, m, err);
 }
 

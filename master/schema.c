@@ -249,6 +249,14 @@ static void value_text(struct buf *b, uint8_t type, struct cursor *c)
 #undef SCHEMA_CASE
 }
 
+int schema_level_check(const struct row_meta *meta, const char *what, struct err *err)
+{
+	if (meta->level <= SCHEMA_LEVEL)
+		return 0;
+	return err_set(err, ERR_VERSION, "%s has feature level %u, this program knows levels up to %d: "
+		       "a newer one wrote it", what, meta->level, SCHEMA_LEVEL);
+}
+
 void schema_row_text(struct buf *b, struct slice key, struct slice value)
 {
 	struct cursor k = cursor_slice(key), v = cursor_slice(value);

@@ -64,7 +64,11 @@ enum {
 
 enum {
 	ROOT_INODE = 1,
-	SCHEMA_LEVEL = 1, /* feature level: what apply does follows meta.level */
+	/* Feature level: what apply does follows meta.level. A program opens states of its own level and
+	 * older ones. Fields added at the end of a row read as zero in older states, but a program that
+	 * does not know them leaves them out of what it writes: from the first release on, whatever an
+	 * older program would lose or get wrong raises the level. */
+	SCHEMA_LEVEL = 1,
 	DENTRIES_PER_HASH_MAX = 8,
 	HASH_KEY_BYTES = 16,
 	SPACE_MAP_BYTES_MAX = 1 << (CHUNK_BITS_MAX - BLOCK_BITS - 3),
@@ -257,6 +261,9 @@ struct key key_prefix(struct key k, uint32_t n);
 /* The keyed 63-bit hash of a name, which is also its readdir cookie: COOKIE_FIRST .. 2^63-1.
  * SipHash-2-4 (Aumasson, Bernstein 2012) by OpenSSL. */
 int schema_name_hash(const uint8_t key[HASH_KEY_BYTES], struct slice name, uint64_t *ret);
+
+/* ERR_VERSION: the state, called `what` in the text, is of a newer program. */
+int schema_level_check(const struct row_meta *meta, const char *what, struct err *err);
 
 /* One row as a line of text, any type; for dumps, errors and tests. */
 void schema_row_text(struct buf *b, struct slice key, struct slice value);

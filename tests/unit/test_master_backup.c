@@ -273,6 +273,41 @@ static void test_a_backup_without_its_first_row(void **state)
 	state_free(im.st);
 }
 
+/* A newer program wrote it: nothing is read into it that may mean something else there, and nothing
+ * is written without what only that one knows. */
+static void test_a_state_of_a_newer_program_is_refused(void **state)
+{
+	_cleanup_buf_ struct buf backing = {0}, row = {0}, entry = {0}, before = {0}, after = {0};
+	struct cmd_session_open open = {.req = {.name = SLICE_LIT("late"), .nonce = 99}};
+	struct apply_result result = {0};
+	struct import im = {0};
+	struct key key = key_meta();
+	struct row_meta meta;
+	struct err err = {0};
+
+	sample_new(&sample);
+	assert_int_equal(ns_meta(sample.st, &meta, &backing), 0);
+	assert_int_equal(schema_level_check(&meta, "it", &err), 0);
+	meta.level = SCHEMA_LEVEL + 1;
+	assert_int_equal(schema_level_check(&meta, "it", &err), ERR_VERSION);
+	assert_non_null(strstr(err.text, "it has feature level"));
+	row_meta_put(&row, &meta);
+	assert_int_equal(state_new(NULL, &im.st), 0);
+	assert_int_equal(import_row(&im, key_slice(&key), buf_slice(&row), &err), ERR_VERSION);
+	state_free(im.st);
+	state_begin(sample.st);
+	state_put_row_meta(sample.st, key, &meta);
+	assert_int_equal(state_commit(sample.st), 0);
+	schema_dump(sample.st, &before);
+	assert_int_equal(cmd_put(&entry, CMD_NUMBER_SESSION_OPEN, (struct when){.sec = 1}, &open), 0);
+	assert_int_equal(apply_entry(sample.st, sample.index + 1, buf_slice(&entry), &result, &err),
+			 ERR_VERSION);
+	schema_dump(sample.st, &after);
+	assert_string_equal(buf_str(&before), buf_str(&after));
+	apply_result_release(&result);
+	state_free(sample.st);
+}
+
 /* ---- with files ---- */
 
 static char dir[] = "/tmp/cairn-test-XXXXXX";
@@ -350,6 +385,7 @@ int main(void)
 		cmocka_unit_test(test_what_an_import_makes_of_a_state),
 		cmocka_unit_test(test_newer_versions_are_taken_over_once),
 		cmocka_unit_test(test_a_backup_without_its_first_row),
+		cmocka_unit_test(test_a_state_of_a_newer_program_is_refused),
 		cmocka_unit_test(test_import_check_export),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
