@@ -285,7 +285,9 @@ static void enter_log(struct raise *x)
 /* ---- CONFIRM ---- */
 
 /* What was known against a member is settled, unless it came up after the member was asked, or its
- * own content was what the others were given. */
+ * own content was what the others were given. One that was mended and crashed again says the same once
+ * more, and it is settled all the same: a pull answers when all is synced under the pending version, at
+ * which nobody writes before this. */
 static void member_settled(struct raise *x, const struct part *p)
 {
 	uint8_t now = raise_marks_of(x, p->server);
