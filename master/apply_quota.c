@@ -18,20 +18,30 @@
 
 enum { QUOTA_DEPTH_MAX = 8 };
 
-/* Rows have no slices: they may go with their backing. */
+/* Rows have no slices: they may go with their backing. One that is lost (the state was damaged) reads as
+ * zeros: it limits nothing, counts nothing and lies in nothing, until somebody sets a quota anew. A
+ * limit that is gone is no reason to stop all metadata; cairn-master --check tells of it. */
 static int quota_get(struct apply *a, uint32_t quota, struct row_quota *ret)
 {
 	_cleanup_buf_ struct buf backing = {0};
 	int r = state_get_row_quota(a->st, key_quota(quota), ret, &backing);
 
-	return r < 0 ? r : r == 1 ? 0 : ERR_CORRUPT;
+	if (r == 0)
+		*ret = (struct row_quota){0};
+	return r < 0 ? r : 0;
+}
+
+/* No row that is there looks so: see quota_put. */
+static bool quota_is_lost(const struct row_quota *row)
+{
+	return row->inode == 0 && row->inodes == 0;
 }
 
 static void quota_put(struct apply *a, uint32_t quota, const struct row_quota *row)
 {
 	struct key key = key_quota(quota);
 
-	if (row->inode == 0 && row->inodes == 0)
+	if (quota_is_lost(row)) /* nothing is counted in it, and its directory is gone */
 		state_del(a->st, key_slice(&key));
 	else
 		state_put_row_quota(a->st, key, row);
@@ -56,7 +66,7 @@ static int quota_add(struct apply *a, uint32_t quota, int64_t blocks, int64_t in
 		struct row_quota row;
 		uint32_t next;
 		int r = quota_get(a, quota, &row);
-		if (r < 0)
+		if (r < 0 || quota_is_lost(&row))
 			return r;
 		row.blocks += (uint64_t)blocks;
 		row.inodes += (uint64_t)inodes;
@@ -268,6 +278,8 @@ int apply_quota_set(struct apply *a, const struct cmd_quota_set *m, struct wire_
 		r = quota_get(a, dir.project, &row);
 	if (r < 0)
 		return r;
+	if (quota_is_lost(&row))
+		dir.project = 0;
 	if (row.inode != req->inode)
 		return req->flags & QUOTA_REMOVE ? ERR_NODATA : quota_make(a, req, &dir);
 	if (req->flags & QUOTA_REMOVE) {

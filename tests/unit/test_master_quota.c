@@ -288,6 +288,30 @@ static void test_random_quotas(void **state)
 	assert_true(refused > 20);
 }
 
+/* The state was damaged: what is counted in a quota without a row goes on without a limit, until one is
+ * set anew. */
+static void test_a_lost_row_stops_nothing(void **state)
+{
+	uint64_t d = make_dir(1, "d"), f;
+	struct key lost = key_quota(1);
+
+	assert_int_equal(quota(d, 10, 3), 0);
+	f = make_file(d, "f", 4);
+	state_begin(st);
+	state_del(st, key_slice(&lost));
+	assert_int_equal(state_commit(st), 0);
+	make_file(d, "g", 20);
+	make_dir(d, "sub");
+	assert_int_equal(wrote(f, 0, 5 * BLOCK_BYTES), 0);
+	assert_int_equal(unlink_name(d, "g", false, 0), 0);
+	assert_int_equal(quota_remove(d), ERR_NODATA);
+	assert_int_equal(quota(d, 100, 3), 0);
+	assert_int_equal(count(d, "f"), 0);
+	assert_int_equal(count(d, "sub"), 0);
+	expect_used(2, 5, 3);
+	assert_int_equal(make(d, "h", S_IFREG | 0644, 0, NULL), ERR_DQUOT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +321,7 @@ int main(void)
 		T(test_what_is_moved),
 		T(test_what_was_there_before),
 		T(test_too_deep),
+		T(test_a_lost_row_stops_nothing),
 		T(test_random_quotas),
 #undef T
 	};
