@@ -39,7 +39,7 @@ int access_project(struct state *st, const struct wire_cred *cred, uint32_t proj
 		struct row_quota row;
 		int r = project ? state_get_row_quota(st, key_quota(project), &row, &backing) : 0;
 		if (r <= 0)
-			return r < 0 ? r : project ? ERR_CORRUPT : ERR_NOENT;
+			return r < 0 ? r : ERR_NOENT; /* a lost row lies in nothing (apply_quota.c) */
 		project = row.parent;
 	}
 	return 0;

@@ -6,6 +6,7 @@
 /* cmocka.h needs the four above first */
 #include <cmocka.h>
 
+#include "master/access.h"
 #include "tests/lib/seed.h"
 #include "tests/unit/apply_fixture.h"
 
@@ -293,6 +294,7 @@ static void test_random_quotas(void **state)
 static void test_a_lost_row_stops_nothing(void **state)
 {
 	uint64_t d = make_dir(1, "d"), f;
+	struct wire_cred of_export = {.within = 9};
 	struct key lost = key_quota(1);
 
 	assert_int_equal(quota(d, 10, 3), 0);
@@ -300,6 +302,8 @@ static void test_a_lost_row_stops_nothing(void **state)
 	state_begin(st);
 	state_del(st, key_slice(&lost));
 	assert_int_equal(state_commit(st), 0);
+	/* It is not known in what it lay: those who see an export only do not see it. */
+	assert_int_equal(access_project(st, &of_export, 1), ERR_NOENT);
 	make_file(d, "g", 20);
 	make_dir(d, "sub");
 	assert_int_equal(wrote(f, 0, 5 * BLOCK_BYTES), 0);
