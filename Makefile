@@ -211,11 +211,11 @@ bench: deps
 	@BIN=$(abspath $(OUT)) bash tests/bench/bench.sh
 
 FUZZ_SANITIZER := fuzzer-no-link,address,undefined
-## make fuzz    run every fuzzer for FUZZ_SECONDS (60) each, with libFuzzer
+## make fuzz    run every fuzzer for FUZZ_SECONDS (60) each, with libFuzzer; FUZZ_KEEP=1 keeps what they find
 FUZZ_SECONDS ?= 60
-fuzz: test-deps
+fuzz: test-deps fuzz-smoke-build
 	@$(MAKE) -s CC=clang SANITIZER=$(FUZZ_SANITIZER) LIBFUZZER=1 fuzzers
-	@FUZZ_ARGS="-max_total_time=$(FUZZ_SECONDS)" bash tests/run.sh build/fuzzer-no-link-address-undefined fuzz
+	@bash tests/fuzz/run.sh build/fuzzer-no-link-address-undefined/fuzz $(OUT)/fuzz $(FUZZ_SECONDS) $(FUZZ_KEEP)
 # For `make test`: gcc's sanitizers and the seeded driver need no clang.
 fuzz-smoke-build:
 	@$(MAKE) -s SANITIZER=address,undefined fuzzers

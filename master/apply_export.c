@@ -11,7 +11,7 @@ static bool name_ok(struct slice name)
 {
 	char text[IDENTITY_NAME_BYTES];
 
-	if (name.len >= sizeof(text))
+	if (name.len == 0 || name.len >= sizeof(text))
 		return false;
 	memcpy(text, name.data, name.len);
 	text[name.len] = '\0';

@@ -84,7 +84,7 @@ run_sim() {
 
 run_fuzz() {
 	local t name said r seconds
-	run_all "${FUZZ_ARGS:-20000}" "$dir"/fuzz/fuzz_*
+	FUZZ_CORPUS=tests/fuzz/corpus run_all 20000 "$dir"/fuzz/fuzz_*
 	for t in "${programs[@]}"; do
 		ended "$t"
 		[ "$r" = 0 ] || tail -40 "$said"
