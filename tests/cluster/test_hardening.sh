@@ -119,6 +119,23 @@ if [ "$(id -u)" = 0 ]; then
 	check "only root becomes somebody else" says 'only root can become "daemon"' \
 		setpriv --reuid $USER_NAME --regid "$gid" --clear-groups "$WORK/data/cairn-master" --user daemon \
 		--credentials "$WORK/data/key" --data-dir "$WORK/data/m" --listen 127.0.0.1:0
+
+	# Certificates are renewed by who the daemon is then.
+	cairn ca init --ca "$WORK/ca" >/dev/null
+	cairn ca issue --ca "$WORK/ca" --role master --name m --host 127.0.0.1 >/dev/null
+	cp -r "$WORK/ca/issued/master-m" "$WORK/data/tls"
+	TLS="$BIN/cairn-master --credentials $WORK/data/tls --listen 127.0.0.1:0 --replicas 1 --user $USER_NAME"
+	check "a key that only root can read: it says what to do" says "cannot read its credentials.*chown -R $USER_NAME" \
+		$TLS --data-dir "$WORK/data/t"
+	chown -R $USER_NAME "$WORK/data/tls"
+	start tls-user $TLS --data-dir "$WORK/data/t"
+	kill -HUP $PID
+	check "credentials are reloaded as the user" wait_for 20 grep -q 'credentials reloaded' "$WORK/tls-user.log"
+	chown root "$WORK/data/tls/"*
+	kill -HUP $PID
+	check "what cannot be read is told, and the old ones stay" wait_for 20 grep -q 'credentials are not reloaded' "$WORK/tls-user.log"
+	check "it goes on" kill -0 $PID
+	stop $PID
 else
 	echo "# skipped: running as another user needs root"
 fi
