@@ -397,12 +397,12 @@ static int chunk_put(struct cairn *fs, struct inode *inode, uint64_t index,
 	/* Why the servers did not take it says more than why no other place was found. */
 	if (r < 0 && failure.code)
 		*err = failure;
-	buf_release(&w.fields);
-	if (w.pieces != w.few)
-		free(w.pieces);
 	/* Not before: a sync of another thread meanwhile did not have it all. */
 	if (first && !is_synced(&w))
 		inode_dirty_mark(inode, index, id, first);
+	buf_release(&w.fields);
+	if (w.pieces != w.few)
+		free(w.pieces);
 	if (r == 0)
 		*ret_since = since;
 	return r;
