@@ -801,27 +801,42 @@ bool inval_dir_opened(struct inval *v, uint64_t inode, uint64_t change)
 
 /* ---- what was opened or changed ---- */
 
+/* Its bucket is locked. Whether the kernel may keep the pages. */
+static bool node_opened(struct inval *v, struct node *n, uint64_t change, enum inval_use use)
+{
+	bool keep = v->caching && n->opened && n->change == change && is_settled(n);
+
+	if (!keep && n->readers == 0) {
+		n->told = n->moved;
+		n->told_ms = clock_ms() - INVAL_SETTLE_MS;
+	}
+	n->confirmed = n->opened = true;
+	n->change = change;
+	n->readers += use == INVAL_PAGES;
+	n->writers += use == INVAL_WRITES;
+	return keep;
+}
+
 bool inval_opened(struct inval *v, uint64_t inode, uint64_t change, enum inval_use use)
 {
 	struct bucket *b = bucket_of(v, inode);
 	struct node *n;
-	bool keep = false;
+	bool keep;
 
 	pthread_mutex_lock(&b->lock);
 	n = node_find(b, inode);
-	if (n) {
-		keep = v->caching && n->opened && n->change == change && is_settled(n);
-		if (!keep && n->readers == 0) {
-			n->told = n->moved;
-			n->told_ms = clock_ms() - INVAL_SETTLE_MS;
-		}
-		n->confirmed = n->opened = true;
-		n->change = change;
-		n->readers += use == INVAL_PAGES;
-		n->writers += use == INVAL_WRITES;
-	}
+	keep = n && node_opened(v, n, change, use);
 	pthread_mutex_unlock(&b->lock);
 	return keep;
+}
+
+void inval_entry_opened(struct inval *v, const struct inval_entry *e, uint64_t change,
+			enum inval_use use)
+{
+	struct node *n = node_find(bucket_of(v, e->inode), e->inode);
+
+	if (n)
+		node_opened(v, n, change, use);
 }
 
 void inval_closed(struct inval *v, uint64_t inode, enum inval_use use)

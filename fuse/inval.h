@@ -137,6 +137,10 @@ enum inval_use { INVAL_PAGES, INVAL_READS, INVAL_WRITES };
 bool inval_is_written(struct inval *v, uint64_t inode);
 /* It was opened when it had this change counter: whether the kernel may keep the pages. */
 bool inval_opened(struct inval *v, uint64_t inode, uint64_t change, enum inval_use use);
+/* The same for a reply that tells a name and opens the file it names, between inval_entry_begin and the
+ * reply: after it the kernel may have closed the file already. */
+void inval_entry_opened(struct inval *v, const struct inval_entry *e, uint64_t change,
+			enum inval_use use);
 void inval_closed(struct inval *v, uint64_t inode, enum inval_use use);
 /* Pages were read, with this ticket from before; leased: what they hold could not change until now. */
 void inval_filled(struct inval *v, uint64_t ticket, uint64_t inode, bool leased);

@@ -44,8 +44,9 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 /* O_TMPFILE: a new file without a name in `parent`. fi: flags in; fh and direct_io out. */
 int ops_open_tmpfile(struct cairn *fs, struct inval *inval, const struct cairn_cred *cred, uint64_t parent,
 		     uint32_t mode, struct fuse_file_info *fi, struct cairn_attr *ret);
-/* When it is answered. */
-void ops_open_done(struct inval *inval, const struct fuse_file_info *fi, uint64_t change);
+/* inval_entry_opened for its handle. */
+void ops_entry_opened(struct inval *inval, const struct inval_entry *told,
+		      const struct fuse_file_info *fi, uint64_t change);
 /* For an open whose caller has gone: no release will follow. */
 void ops_open_undo(struct inval *inval, struct fuse_file_info *fi);
 void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);

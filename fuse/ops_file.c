@@ -208,19 +208,19 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	ops_entry(&attr, &e);
 	inval_entry_begin(inval, ticket, parent, &attr, false, &told);
 	e.entry_timeout = (double)told.name_ms / 1000;
-	r = fuse_reply_create(req, &e, fi);
+	inval_entry_opened(inval, &told, attr.change, h->use);
+	r = fuse_reply_create(req, &e, fi); /* from here on the handle is the kernel's to release */
 	inval_entry_end(inval, &told);
-	inval_opened(inval, attr.inode, attr.change, h->use);
 	if (r == -ENOENT)
 		handle_end(inval, h);
 	if (r < 0)
 		inval_entry_undo(inval, &told);
 }
 
-void ops_open_done(struct inval *inval, const struct fuse_file_info *fi, uint64_t change)
+void ops_entry_opened(struct inval *inval, const struct inval_entry *told,
+		      const struct fuse_file_info *fi, uint64_t change)
 {
-	struct handle *h = handle_of(fi);
-	inval_opened(inval, h->inode, change, h->use);
+	inval_entry_opened(inval, told, change, handle_of(fi)->use);
 }
 
 int ops_open_tmpfile(struct cairn *fs, struct inval *inval, const struct cairn_cred *cred, uint64_t parent,

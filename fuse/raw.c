@@ -168,9 +168,9 @@ static void raw_tmpfile(const struct raw *q)
 	out.open.open_flags = fi.direct_io ? FOPEN_DIRECT_IO : 0;
 	attr.name_ms = 0; /* it has none */
 	inval_entry_begin(q->mount->inval, 0, q->head.nodeid, &attr, false, &told);
+	ops_entry_opened(q->mount->inval, &told, &fi, attr.change);
 	r = raw_reply(q, 0, &out, sizeof(out));
 	inval_entry_end(q->mount->inval, &told);
-	ops_open_done(q->mount->inval, &fi, attr.change);
 	if (r == -ENOENT)
 		ops_open_undo(q->mount->inval, &fi);
 	if (r < 0)
