@@ -296,6 +296,10 @@ static void enter_mend(struct raise *x)
 	struct part *source = raise_best_source(x, PART_GOOD);
 
 	FAULT_POINT(MASTER_RAISE_MEND, "");
+	/* To ask takes seconds. Who has come back meanwhile may have lost more than was known of it. */
+	for (unsigned i = 0; i < x->n_parts; i++)
+		if (!x->parts[i].asked)
+			x->parts[i].marks |= raise_marks_of(x, x->parts[i].server);
 	/* A chunk that was never written may be absent on members that count. One that has
 	 * something of it comes before them, whatever is held against it. */
 	if (source && !source->answer.present && any_marked(x))
