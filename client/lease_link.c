@@ -128,8 +128,8 @@ static int list_writers(struct listing *g)
 
 static int list_opens(struct listing *g)
 {
-	uint64_t *inodes;
-	size_t n;
+	uint64_t *inodes = NULL;
+	size_t n = 0;
 	int r = inodes_tell_open(g->k->l->inodes, &inodes, &n);
 
 	for (size_t i = 0; i < n && r == 0; i++)

@@ -397,9 +397,13 @@ int access_wrote(struct state *st, const struct wire_wrote *req)
 	return may_data(st, &req->cred, req->inode, ACCESS_WRITE);
 }
 
-bool access_keeps_set_id(const struct wire_cred *cred, uint32_t uid)
+/* What goes with a write is there to be kept by who could set it: chmod(2) of an owner who is not in the
+ * file's group takes set-group-id away. */
+bool access_keeps_set_id(const struct wire_cred *cred, uint32_t mode, uint32_t uid, uint32_t gid)
 {
-	return !is_checked(cred) || cred->uid == uid;
+	if (!is_checked(cred))
+		return true;
+	return cred->uid == uid && (!(mode & S_ISGID) || !(mode & S_IXGRP) || acl_in_group(cred, gid));
 }
 
 bool access_keeps_capability(const struct wire_cred *cred)
@@ -418,7 +422,8 @@ int access_strips(struct state *st, const struct wire_cred *cred, uint64_t inode
 	r = target_get(st, cred, inode, &t);
 	if (r < 0 || !S_ISREG(t.row.mode))
 		return r;
-	if (!access_keeps_set_id(cred, t.row.uid) && ns_drop_set_id(t.row.mode) != t.row.mode)
+	if (!access_keeps_set_id(cred, t.row.mode, t.row.uid, t.row.gid) &&
+	    ns_drop_set_id(t.row.mode) != t.row.mode)
 		what |= ACCESS_STRIPS_SET_ID;
 	if (!t.row.bare) {
 		struct key key = key_xattr(inode, XATTR_CAPABILITY);

@@ -37,7 +37,7 @@ bool access_hides_xattr(const struct wire_cred *cred, struct slice name);
  * they are told where to write, so that no byte of theirs is ever in a file that still has them.
  * access_strips: ACCESS_STRIPS_*, what is there and must go first, or negative. */
 enum { ACCESS_STRIPS_SET_ID = 1, ACCESS_STRIPS_CAPABILITY = 2 };
-bool access_keeps_set_id(const struct wire_cred *cred, uint32_t uid);
+bool access_keeps_set_id(const struct wire_cred *cred, uint32_t mode, uint32_t uid, uint32_t gid);
 bool access_keeps_capability(const struct wire_cred *cred);
 int access_strips(struct state *st, const struct wire_cred *cred, uint64_t inode);
 

@@ -331,7 +331,8 @@ int apply_wrote(struct apply *a, const struct cmd_wrote *m, struct wire_attr_rep
 		append_end(a, req);
 	if (req->end > row.size && !(req->flags & WROTE_KEEP_SIZE))
 		row.size = req->end;
-	if (req->cred.uid != 0 && !(keep && access_keeps_set_id(&req->cred, row.uid)))
+	if (req->cred.uid != 0 &&
+	    !(keep && access_keeps_set_id(&req->cred, row.mode, row.uid, row.gid)))
 		row.mode = ns_drop_set_id(row.mode);
 	if (req->flags & WROTE_HELD)
 		touch_held(a, &row, req);

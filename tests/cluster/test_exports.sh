@@ -4,7 +4,7 @@
 . "$(dirname "$0")/../lib/cluster.sh"
 CA=$CLUSTER/ca
 
-cluster_up --mount "$MNT"
+cluster_up --mount "$MNT" --master-flag=--lease=15s # one that is frozen is waited for so long
 ca() {
 	local verb=$1
 	shift

@@ -10,6 +10,7 @@ export CAIRN_FAULTS=$WORK/faults
 MAP=$CAIRN_FAULTS/master-1
 mkdir "$CAIRN_FAULTS"
 fault_ctl create "$MAP" || exit 2
+second=
 trap 'kill -CONT "$second" 2>/dev/null; cluster_cleanup' EXIT
 
 up() { cluster_up --master-flag=--lease=$LEASE "$@"; }

@@ -334,7 +334,8 @@ static void test_strips_before_bytes(void **state)
 {
 	static const struct { struct wire_cred cred; uint32_t mode; bool capability; } rows[] = {
 		{{.uid = GUEST, .flags = CRED_CHECK}, 0777, false},
-		{{.uid = OWNER, .flags = CRED_CHECK}, 06777, false}, /* with his WROTE */
+		{{.uid = OWNER, .gid = GROUP, .flags = CRED_CHECK}, 06777, false}, /* with his WROTE */
+		{{.uid = OWNER, .flags = CRED_CHECK}, 0777, false}, /* another group's is not his to set */
 		{{.uid = 0, .flags = CRED_CHECK}, 06777, true},
 		{{.uid = GUEST}, 06777, true}, /* by his kernel */
 	};
