@@ -27,6 +27,7 @@ struct recent {
  *     alone    a change of name or existence has it: new users wait, the old ones have ended
  *     users    reads and writes; `writers` of them may have written what is not synced
  *     dirty    may have unsynced bytes: in the journal (invariant 1 of format.h)
+ *     syncing  one of the users syncs it; others wait for their turn
  *     unclean  was open at a crash: serves nobody before it is compared; torn: blocks of it that
  *              were being written then do not verify
  *     damaged  blocks that nobody was writing do not verify, or it cannot be read; lost: because
@@ -49,7 +50,7 @@ struct replica {
 	bool alone;
 	unsigned users;
 	unsigned writers; /* those between will_write and did_write */
-	bool dirty, journaled;
+	bool dirty, journaled, syncing;
 	bool name_dirty; /* its directory entry is not synced */
 	uint64_t writes; /* counted, to see whether one came during a sync */
 	uint64_t changed; /* store.changes at the last write, raise or copy */

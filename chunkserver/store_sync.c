@@ -145,7 +145,7 @@ int replica_sync_name(struct store *s, struct replica *r, struct err *err)
 	return res;
 }
 
-int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
+static int sync_now(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
 {
 	uint64_t writes;
 	bool name_dirty;
@@ -172,6 +172,30 @@ int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, s
 		r->dirty = false;
 	pthread_mutex_unlock(&s->lock);
 	return 0;
+}
+
+/* One at a time: the kernel tells once for each open file that it could not write something, and all who
+ * use a replica share one. Of two that sync it together one would be told that all is well. */
+int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err)
+{
+	int res = 0;
+
+	pthread_mutex_lock(&s->lock);
+	while (r->syncing)
+		wait_changed(s, INT64_MAX);
+	if (r->unclean)
+		res = err_set(err, ERR_IO, "chunk %016llx v%u: what was written may be lost: a sync has "
+			      "failed", (unsigned long long)r->chunk, r->version);
+	r->syncing = res == 0;
+	pthread_mutex_unlock(&s->lock);
+	if (res < 0)
+		return res;
+	res = sync_now(s, r, f, err);
+	pthread_mutex_lock(&s->lock);
+	r->syncing = false;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+	return res;
 }
 
 /* A dirty replica to sync, acquired; NULL when there is none after `from`. */

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "tests/unit/store_fixture.h"
@@ -626,6 +628,54 @@ static void test_what_was_brought_up_to_date_outlives_a_crash(void **state)
 	assert_int_equal(fill, 3);
 }
 
+/* ---- two syncs at a time ---- */
+
+static atomic_uint in_sync;
+
+/* The first one fails, when another one has come into it or should have: the kernel has told of the failure
+ * then, and tells no other of it. */
+static int fdatasync_once(const struct io *io, int fd)
+{
+	int64_t end = deadline_in(300);
+
+	if (atomic_fetch_add(&in_sync, 1) > 0)
+		return 0;
+	while (atomic_load(&in_sync) < 2 && deadline_left(end) > 0)
+		usleep(1000);
+	return ERR_IO;
+}
+
+static void *sync_chunk(void *arg)
+{
+	struct replica *r;
+	struct chunk_file f;
+	int *res = arg;
+
+	*res = store_acquire(store, CHUNK, 1, 0, deadline_in(1000), &r, &f, NULL);
+	if (*res == 0) {
+		*res = store_sync(store, r, &f, NULL);
+		store_release(store, r);
+	}
+	return NULL;
+}
+
+static void test_a_failed_sync_is_everybodys(void **state)
+{
+	struct err err = {0};
+	pthread_t threads[2];
+	int res[2];
+
+	assert_int_equal(write_block(0, 1, &err), 0);
+	atomic_store(&in_sync, 0);
+	faulty.io.fdatasync = fdatasync_once; /* until the next set-up */
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, sync_chunk, &res[i]), 0);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	assert_true(atomic_load(&in_sync) > 0);
+	assert_true(res[0] < 0 && res[1] < 0);
+}
+
 /* Two pulls of one chunk, of which one was given up by the master: what ends first counts, and the other
  * one changes nothing, whichever way each of them goes. */
 static void test_pulls_side_by_side(void **state)
@@ -855,6 +905,7 @@ int main(void)
 		T(test_a_replica_is_brought_up_to_date_in_its_place),
 		T(test_a_replica_that_was_being_brought_up_to_date_is_compared),
 		T(test_what_was_brought_up_to_date_outlives_a_crash),
+		T(test_a_failed_sync_is_everybodys),
 		T(test_pulls_side_by_side),
 		T(test_a_replica_that_cannot_be_synced_has_lost_something),
 		T(test_a_replica_whose_name_cannot_be_synced_ends_the_disk),
