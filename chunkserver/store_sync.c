@@ -104,7 +104,10 @@ static void journal_anew(struct store *s, struct disk *disk)
 
 	if (res < 0)
 		log_error("disk %s: journal: %s", disk->dir, err_message(&err));
-	disk->journal_due = res < 0; /* store_sync_all tries again, unless the disk has failed */
+	/* store_sync_all tries again, unless the disk has failed. It is not for one that has succeeded to take
+	 * that back: another's failure may be of a name that came after it had looked. */
+	if (res < 0)
+		disk->journal_due = true;
 	pthread_mutex_lock(&s->lock);
 	disk_error(s, disk, res, "begin its journal anew", true);
 	pthread_mutex_unlock(&s->lock);
@@ -246,6 +249,6 @@ void store_sync_all(struct store *s)
 	}
 	any = journal_stale(s);
 	for (size_t i = 0; i < s->n_disks; i++)
-		if (any || s->disks[i].journal_due)
+		if (atomic_exchange(&s->disks[i].journal_due, false) || any)
 			journal_anew(s, &s->disks[i]);
 }
