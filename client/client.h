@@ -122,9 +122,10 @@ int handle_close(struct cairn_file *file, struct err *err);
 /* ---- read.c, write.c, sync.c ---- */
 
 /* One LOCATE, and what it tells about of [offset, offset+bytes): a count, 0 at the file's end.
- * *ret_change: of the file when it was asked. */
+ * *ret_stamp: of the first of them when it was asked. */
 ssize_t inode_read(struct cairn *fs, uint64_t inode, unsigned chunk_bits, void *buf, size_t bytes,
-		   uint64_t offset, int64_t deadline_ms, uint64_t *ret_change, struct err *err);
+		   uint64_t offset, int64_t deadline_ms, struct readahead_stamp *ret_stamp,
+		   struct err *err);
 ssize_t file_pread(struct cairn_file *file, void *buf, size_t bytes, uint64_t offset,
 		   struct err *err);
 ssize_t file_pwrite(struct cairn_file *file, const void *buf, size_t bytes, uint64_t offset,

@@ -45,8 +45,19 @@ static int read_located(struct cairn *fs, uint64_t inode, unsigned bits,
 	return 0;
 }
 
+static struct readahead_stamp stamp_at(const struct located *where, uint64_t offset, unsigned bits)
+{
+	uint64_t i = (offset >> bits) - where->first;
+	const struct location *loc = i < where->n ? &where->chunks[i] : NULL;
+
+	/* A file that ends before has no chunk there, a hole none at all: nothing of them can be lost. */
+	return (struct readahead_stamp){.change = where->attr.change, .settled = loc ? loc->settled : 0,
+					.served = !loc || loc->id == 0 || loc->n_replicas > 0};
+}
+
 ssize_t inode_read(struct cairn *fs, uint64_t inode, unsigned chunk_bits, void *buf, size_t bytes,
-		   uint64_t offset, int64_t deadline_ms, uint64_t *ret_change, struct err *err)
+		   uint64_t offset, int64_t deadline_ms, struct readahead_stamp *ret_stamp,
+		   struct err *err)
 {
 	struct located where = {0};
 	uint32_t count = chunks_touched(offset, bytes, chunk_bits);
@@ -56,7 +67,7 @@ ssize_t inode_read(struct cairn *fs, uint64_t inode, unsigned chunk_bits, void *
 		return r;
 	bytes = located_bytes(&where, count, chunk_bits, bytes, offset);
 	r = read_located(fs, inode, chunk_bits, &where, buf, bytes, offset, deadline_ms, err);
-	*ret_change = where.attr.change;
+	*ret_stamp = stamp_at(&where, offset, chunk_bits);
 	located_release(&where);
 	return r < 0 ? r : (ssize_t)bytes;
 }
@@ -71,8 +82,9 @@ static int read_ahead(struct cairn_file *file, const struct located *where, uint
 	readahead_plan(pool, &file->readahead, inode->number, inode->chunk_bits, offset, bytes,
 		       where->attr.size);
 	for (size_t done = 0; done < bytes;) {
+		struct readahead_stamp stamp = stamp_at(where, offset + done, inode->chunk_bits);
 		size_t gap, n = readahead_take(pool, &file->readahead, offset + done, bytes - done,
-					       where->attr.change, buf + done, &gap);
+					       &stamp, buf + done, &gap);
 		int r = 0;
 		if (n == 0) {
 			n = gap;

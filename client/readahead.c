@@ -27,7 +27,7 @@ struct readahead_slot {
 	uint64_t offset;
 	uint32_t len;
 	uint32_t got;	 /* READY: bytes from offset on; 0: the fetch failed */
-	uint64_t change; /* READY: of the file, before the fetch */
+	struct readahead_stamp stamp; /* READY: of before the fetch */
 	uint8_t *data;
 };
 
@@ -81,7 +81,7 @@ static void *readahead_work(void *arg)
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
 		struct readahead_slot *s;
-		uint64_t change = 0;
+		struct readahead_stamp stamp = {0};
 		ssize_t n;
 		while (!p->queue && !p->stop) {
 			p->n_idle++;
@@ -95,11 +95,11 @@ static void *readahead_work(void *arg)
 		s->state = SLOT_FETCHING;
 		pthread_mutex_unlock(&p->lock);
 		n = inode_read(p->fs, s->inode, s->chunk_bits, s->data, s->len, s->offset,
-			       deadline_in(READAHEAD_FETCH_MS), &change, NULL);
+			       deadline_in(READAHEAD_FETCH_MS), &stamp, NULL);
 		pthread_mutex_lock(&p->lock);
 		s->state = SLOT_READY;
 		s->got = n > 0 ? (uint32_t)n : 0;
-		s->change = change;
+		s->stamp = stamp;
 		pthread_cond_broadcast(&p->done);
 		slot_free_unused(p, s);
 	}
@@ -189,7 +189,8 @@ void readahead_plan(struct readahead_pool *p, struct readahead *ra, uint64_t ino
 			ra->ahead = ra->next;
 		/* Whole pieces, but for the file's end. */
 		while (ra->ahead + piece <= target || (target == size && ra->ahead < target)) {
-			uint32_t len = (uint32_t)min_u64(piece, target - ra->ahead);
+			uint64_t chunk = 1ULL << chunk_bits, in_chunk = chunk - ra->ahead % chunk;
+			uint32_t len = (uint32_t)min_u64(min_u64(piece, target - ra->ahead), in_chunk);
 			if (!slot_order(p, ra, inode, chunk_bits, ra->ahead, len))
 				break;
 			ra->ahead += len;
@@ -219,7 +220,8 @@ static bool slot_ready(struct readahead_pool *p, struct readahead_slot *s)
 }
 
 size_t readahead_take(struct readahead_pool *p, struct readahead *ra, uint64_t offset,
-		      size_t bytes, uint64_t change, uint8_t *dest, size_t *ret_gap)
+		      size_t bytes, const struct readahead_stamp *stamp, uint8_t *dest,
+		      size_t *ret_gap)
 {
 	struct readahead_slot *s;
 	size_t n = 0, at;
@@ -234,7 +236,8 @@ size_t readahead_take(struct readahead_pool *p, struct readahead *ra, uint64_t o
 	at = (size_t)(offset - s->offset);
 	*ret_gap = (size_t)min_u64(bytes, s->len - at);
 	s->users++;
-	if (slot_ready(p, s) && s->change == change && s->got > at) {
+	if (slot_ready(p, s) && stamp->served && s->stamp.change == stamp->change &&
+	    s->stamp.settled == stamp->settled && s->got > at) {
 		n = (size_t)min_u64(bytes, s->got - at);
 		pthread_mutex_unlock(&p->lock);
 		memcpy(dest, s->data + at, n);

@@ -2,10 +2,11 @@
  *
  * Each handle finds out whether it is read sequentially, and then has worker threads of the session
  * fetch what follows: a window that doubles from READAHEAD_FIRST up to the session's limit, in
- * slots of at most a message's data. A worker asks LOCATE itself and keeps the file's change
- * counter of that answer with the data. The reader has asked LOCATE too, and takes data only when
- * both counters are equal: then no write was completed between the fetch and the read, whichever of
- * the two came first. So a read gives what it would have given without read-ahead.
+ * slots of at most a message's data, each within one chunk. A worker asks LOCATE itself and keeps the
+ * stamp of that answer with the data. The reader has asked LOCATE too, and takes data only when both
+ * are equal: then no write was completed, and nothing was lost (every server's power), between the fetch
+ * and the read, whichever of the two came first. So a read gives what it would have given without
+ * read-ahead.
  *
  * One lock for all handles of a session protects everything; it is held for a few list operations,
  * never while data is fetched or copied. */
@@ -26,6 +27,14 @@ enum {
 	READAHEAD_SESSION_BYTES = 128 << 20, /* all handles together */
 	READAHEAD_SLACK = 1 << 20, /* the kernel's parallel reads of one stream come out of order */
 	READAHEAD_FETCH_MS = 5000, /* a slower fetch is given up: the reader asks itself */
+};
+
+/* As of when bytes of a chunk are: the file's change counter, and its location's `settled`. served: some
+ * replica can be read; when none can, what is there may be found to be lost. */
+struct readahead_stamp {
+	uint64_t change;
+	uint32_t settled;
+	bool served;
 };
 
 struct readahead_pool {
@@ -56,10 +65,11 @@ void readahead_pool_release(struct readahead_pool *p);
 /* [offset, offset+bytes) of a file of this size is about to be read: orders what will follow. */
 void readahead_plan(struct readahead_pool *p, struct readahead *ra, uint64_t inode,
 		    unsigned chunk_bits, uint64_t offset, size_t bytes, uint64_t size);
-/* Copies what the buffer has at offset as of `change`, after waiting for it if it is under way:
+/* Copies what the buffer has at offset as of the stamp, after waiting for it if it is under way:
  * a count. 0: *ret_gap bytes (1..bytes) are to be read without read-ahead. */
 size_t readahead_take(struct readahead_pool *p, struct readahead *ra, uint64_t offset,
-		      size_t bytes, uint64_t change, uint8_t *dest, size_t *ret_gap);
+		      size_t bytes, const struct readahead_stamp *stamp, uint8_t *dest,
+		      size_t *ret_gap);
 /* Forgets everything. */
 void readahead_clear(struct readahead_pool *p, struct readahead *ra);
 
