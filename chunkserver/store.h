@@ -94,7 +94,8 @@ void store_note_write(struct store *s, const struct range *range, uint64_t sessi
 /* Before a write, between acquire and release: names the chunk in the synced journal. */
 int store_will_write(struct store *s, struct replica *r, struct err *err);
 void store_did_write(struct store *s, struct replica *r);
-/* Data, checksums and name onto stable storage. Waits for another's sync of it; fails also when that did. */
+/* Data, checksums and name onto stable storage. Waits for another's sync of it; fails also when that
+ * did. */
 int store_sync(struct store *s, struct replica *r, const struct chunk_file *f, struct err *err);
 /* One round of the background: syncs what is dirty, begins the journals anew. */
 void store_sync_all(struct store *s);

@@ -84,8 +84,8 @@ static void test_a_failed_sync_is_told_by_the_next_process(void **state)
 	assert_true(raise_is_lossy(1));
 }
 
-/* Nor may the master, which asks again, take what a raise could not sync for what was written. */
-static void test_a_raise_that_cannot_sync_is_told(void **state)
+/* A raise in which that cannot be done once. */
+static void raise_with_a_failed(enum io_kind kind)
 {
 	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
 					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
@@ -94,10 +94,16 @@ static void test_a_raise_that_cannot_sync_is_told(void **state)
 	unsigned fault;
 
 	assert_int_equal(write_block(0, 7, &err), 0);
-	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = 1, .eno = EIO,
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = kind, .nth = 1, .eno = EIO,
 							 .match = "chunks/"});
 	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), ERR_IO);
 	assert_int_equal(faulty.fired[fault], 1);
+}
+
+/* Nor may the master, which asks again, take what a raise could not sync for what was written. */
+static void test_a_raise_that_cannot_sync_is_told(void **state)
+{
+	raise_with_a_failed(IO_FDATASYNC);
 	assert_int_equal(damage_reports, 1);
 	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_LOSSY | HAVE_DAMAGED);
 	faulty.n_faults = 0;
@@ -130,17 +136,7 @@ static void test_a_journal_that_found_no_room_is_begun_later(void **state)
 /* A name that cannot be synced is no matter of one chunk: what else the directory says may go, too. */
 static void test_a_raise_whose_name_cannot_be_synced_ends_the_disk(void **state)
 {
-	struct wire_chunk_raise raise = {.chunk = CHUNK, .version = 1, .new_version = 2,
-					 .length = CHUNK_LENGTH_KEEP, .flags = CHUNK_WRITTEN};
-	struct wire_chunk_state answer;
-	struct err err = {0};
-	unsigned fault;
-
-	assert_int_equal(write_block(0, 7, &err), 0);
-	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_SYNC_DIR, .nth = 1, .eno = EIO,
-							 .match = "chunks/"});
-	assert_int_equal(store_raise(store, &raise, NULL, deadline_in(1000), &answer, &err), ERR_IO);
-	assert_int_equal(faulty.fired[fault], 1);
+	raise_with_a_failed(IO_SYNC_DIR);
 	assert_int_equal(disk_failures, 1);
 }
 

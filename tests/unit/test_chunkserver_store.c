@@ -708,8 +708,8 @@ static void test_pulls_side_by_side(void **state)
 	assert_int_equal(fill, 9);
 }
 
-/* What it had itself may be gone with what was put into it. */
-static void test_a_replica_that_cannot_be_synced_has_lost_something(void **state)
+/* A patch in which that cannot be done once. */
+static void patch_with_a_failed(enum io_kind kind)
 {
 	struct store_patch patch;
 	struct store_seen seen;
@@ -720,10 +720,16 @@ static void test_a_replica_that_cannot_be_synced_has_lost_something(void **state
 	seen_now(&seen);
 	assert_int_equal(patch_begin(2, &seen, &patch), 0);
 	patch_block(&patch, 1, 2);
-	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_FDATASYNC, .nth = 1, .eno = EIO,
+	fault = io_faulty_add(&faulty, (struct io_fault){.kind = kind, .nth = 1, .eno = EIO,
 							 .match = "chunks/"});
 	assert_int_equal(store_patch_end(store, &patch, 0, &err), ERR_IO);
 	assert_int_equal(faulty.fired[fault], 1);
+}
+
+/* What it had itself may be gone with what was put into it. */
+static void test_a_replica_that_cannot_be_synced_has_lost_something(void **state)
+{
+	patch_with_a_failed(IO_FDATASYNC);
 	faulty.n_faults = 0;
 	crash();
 	assert_int_equal(flags_now(), HAVE_UNCLEAN | HAVE_LOSSY);
@@ -731,19 +737,7 @@ static void test_a_replica_that_cannot_be_synced_has_lost_something(void **state
 
 static void test_a_replica_whose_name_cannot_be_synced_ends_the_disk(void **state)
 {
-	struct store_patch patch;
-	struct store_seen seen;
-	struct err err = {0};
-	unsigned fault;
-
-	assert_int_equal(write_block(0, 1, &err), 0);
-	seen_now(&seen);
-	assert_int_equal(patch_begin(2, &seen, &patch), 0);
-	patch_block(&patch, 1, 2);
-	fault = io_faulty_add(&faulty, (struct io_fault){.kind = IO_SYNC_DIR, .nth = 1, .eno = EIO,
-							 .match = "chunks/"});
-	assert_int_equal(store_patch_end(store, &patch, 0, &err), ERR_IO);
-	assert_int_equal(faulty.fired[fault], 1);
+	patch_with_a_failed(IO_SYNC_DIR);
 	assert_int_equal(disk_failures, 1);
 }
 

@@ -101,37 +101,43 @@ static void test_small_reads_at_random(void **state)
 	assert_int_equal(reads_seen(), sizeof(at) / sizeof(at[0])); /* nothing was read ahead */
 }
 
-/* Another session writes what was read ahead here: seen at once. */
-static void test_foreign_write(void **state)
+/* What was read ahead becomes `fill` at the servers, for the reason that `why` tells; then it is read. */
+static void read_what_changed(uint8_t fill, void (*why)(void))
 {
 	read_step(0, STEP);
 	read_step(STEP, STEP);
 	wait_fetched(2 * STEP);
 	pthread_mutex_lock(&c.lock);
 	for (int i = 0; i < 2; i++)
-		memset(c.servers[i].data[0] + 2 * STEP, 'N', STEP);
-	memset(content + 2 * STEP, 'N', STEP);
-	c.change++;
+		memset(c.servers[i].data[0] + 2 * STEP, fill, STEP);
+	memset(content + 2 * STEP, fill, STEP);
+	why();
 	pthread_mutex_unlock(&c.lock);
 	for (uint64_t off = 2 * STEP; off < BYTES; off += STEP)
 		read_step(off, STEP);
+}
+
+static void was_written(void)
+{
+	c.change++;
+}
+
+static void was_lost(void)
+{
+	c.chunks[0].settled = ++c.chunks[0].version;
+}
+
+/* Another session writes what was read ahead here: seen at once. */
+static void test_foreign_write(void **state)
+{
+	read_what_changed('N', was_written);
 }
 
 /* Every server loses its power, and with it what was read ahead here and not synced: who reads it now
  * would see it go later. */
 static void test_lost_bytes(void **state)
 {
-	read_step(0, STEP);
-	read_step(STEP, STEP);
-	wait_fetched(2 * STEP);
-	pthread_mutex_lock(&c.lock);
-	for (int i = 0; i < 2; i++)
-		memset(c.servers[i].data[0] + 2 * STEP, 0, STEP);
-	memset(content + 2 * STEP, 0, STEP);
-	c.chunks[0].settled = ++c.chunks[0].version;
-	pthread_mutex_unlock(&c.lock);
-	for (uint64_t off = 2 * STEP; off < BYTES; off += STEP)
-		read_step(off, STEP);
+	read_what_changed(0, was_lost);
 }
 
 static void test_foreign_truncate(void **state)
